@@ -1,0 +1,1 @@
+//! The edge's memory: admission, eviction, single flight.

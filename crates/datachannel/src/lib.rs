@@ -1,0 +1,1 @@
+//! The one place that knows WebRTC: data channels over one UDP port.

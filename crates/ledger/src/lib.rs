@@ -1,0 +1,1 @@
+//! Grants, vouchers, accounts, epochs: integer double entry.

@@ -1,0 +1,1 @@
+//! The tracker's mind: which edges for this viewer.

@@ -1,0 +1,1 @@
+//! Samples in; CMAF parts and segments out, cut in decode time.

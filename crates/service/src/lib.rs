@@ -1,0 +1,1 @@
+//! What every program has: configuration, telemetry, shutdown, ops listener.

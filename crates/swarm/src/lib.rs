@@ -1,0 +1,1 @@
+//! The viewer's mind: which piece from whom by when.

@@ -1,0 +1,1 @@
+//! RTMP in, signed low-latency HLS out.

@@ -1,0 +1,1 @@
+//! Finds edges for viewers, and keeps the book.

@@ -1,0 +1,1 @@
+//! A viewer without a screen: tests, load, monitoring.
