@@ -1,0 +1,296 @@
+//! Signing and checking: one envelope for everything that is signed.
+//!
+//! A signature covers a tag that names the kind of object, a context that is not transmitted (the stream, where
+//! an object belongs to one), and the object's bytes. So a signature never means anything in another place than
+//! the one it was made for. `docs/protocol/signing.md` is the normative text.
+
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+use millstream_model::{Hash, PublicKey, SessionKey, StreamId};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::codec::{self, Reader, Writer};
+
+/// Bytes of a signature, of either kind.
+pub const SIGNATURE_BYTES: usize = 64;
+
+/// Why a signed object is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The bytes are no such object.
+    #[error("malformed: {0}")]
+    Malformed(#[from] codec::Error),
+    /// The key is not a point of its curve.
+    #[error("the key is not a valid public key")]
+    Key,
+    /// The signature was not made by this key over these bytes in this context.
+    #[error("the signature does not fit the key, the object or the stream")]
+    Signature,
+}
+
+/// A key that checks signatures.
+pub trait VerifyKey {
+    /// True when `signature` over `message` was made by this key's secret half.
+    ///
+    /// # Errors
+    /// [`Error::Key`] or [`Error::Signature`].
+    fn check(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> Result<(), Error>;
+}
+
+impl VerifyKey for PublicKey {
+    /// Ed25519, strict: small-order keys and non-canonical encodings are refused, so that all implementations
+    /// agree (RFC 8032 §8, "Taming the many EdDSAs").
+    fn check(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> Result<(), Error> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0).map_err(|_| Error::Key)?;
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        key.verify_strict(message, &signature).map_err(|_| Error::Signature)
+    }
+}
+
+impl VerifyKey for SessionKey {
+    /// ECDSA over P-256 with SHA-256 (FIPS 186-5).
+    fn check(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> Result<(), Error> {
+        use p256::ecdsa::signature::Verifier as _;
+        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(&self.0).map_err(|_| Error::Key)?;
+        let signature = p256::ecdsa::Signature::from_slice(signature).map_err(|_| Error::Signature)?;
+        key.verify(message, &signature).map_err(|_| Error::Signature)
+    }
+}
+
+/// A key that makes signatures for objects whose [`Body::Key`] is its public half.
+pub trait Signer {
+    /// The public half.
+    type Public: VerifyKey;
+
+    /// The public half.
+    fn public(&self) -> Self::Public;
+
+    /// Signs `message`. Deterministic: no randomness is taken.
+    fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES];
+}
+
+/// The secret half of a [`PublicKey`] (Ed25519).
+#[derive(Clone)]
+pub struct SecretKey(ed25519_dalek::SigningKey);
+
+impl SecretKey {
+    /// The key that grows from 32 secret random bytes (RFC 8032 §5.1.5).
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+    }
+
+    /// The bytes it grew from: what is stored, and exported for a root key.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+}
+
+impl Signer for SecretKey {
+    type Public = PublicKey;
+
+    fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        use ed25519_dalek::Signer as _;
+        self.0.sign(message).to_bytes()
+    }
+}
+
+/// The secret half of a [`SessionKey`] (P-256), for viewers that are not browsers.
+#[derive(Clone)]
+pub struct SessionSecret(p256::ecdsa::SigningKey);
+
+impl SessionSecret {
+    /// The key with this scalar, or `None` for the (2⁻¹²⁸ rare) bytes that are not one.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        p256::ecdsa::SigningKey::from_slice(bytes).ok().map(Self)
+    }
+}
+
+impl Signer for SessionSecret {
+    type Public = SessionKey;
+
+    fn public(&self) -> SessionKey {
+        let point = self.0.verifying_key().to_sec1_point(true);
+        let mut key = [0; SessionKey::BYTES];
+        for (to, from) in key.iter_mut().zip(point.as_bytes()) {
+            *to = *from;
+        }
+        SessionKey(key)
+    }
+
+    /// Deterministic by RFC 6979.
+    fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        use p256::ecdsa::signature::Signer as _;
+        let signature: p256::ecdsa::Signature = self.0.sign(message);
+        signature.to_bytes().into()
+    }
+}
+
+/// An object that is signed: its tag, its bytes and the kind of key that signs it.
+pub trait Body: Sized {
+    /// Names the kind of object in what is signed, for ever.
+    const TAG: &'static str;
+
+    /// The kind of key that signs it.
+    type Key: VerifyKey;
+
+    /// Writes the object.
+    fn write(&self, writer: &mut Writer);
+
+    /// Reads what [`Body::write`] wrote.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    fn read(reader: &mut Reader) -> Result<Self, codec::Error>;
+}
+
+/// What a signature is about besides the object itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context<'a> {
+    /// Nothing more: the object names everything it belongs to.
+    None,
+    /// The stream the object belongs to, which it does not name.
+    Stream(&'a StreamId),
+}
+
+/// An object with its signature, kept as the very bytes that were signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed<T> {
+    bytes: Bytes,
+    object: T,
+}
+
+impl<T: Body> Signed<T> {
+    /// Signs `object`.
+    pub fn new<S: Signer<Public = T::Key>>(object: T, context: Context<'_>, signer: &S) -> Self {
+        let message = signing_input(&object, context);
+        let signature = signer.sign(&message);
+        Self::assemble(object, &signature)
+    }
+
+    /// Joins `object` with a signature that was made elsewhere over [`signing_input`] (a browser's WebCrypto).
+    #[must_use]
+    pub fn assemble(object: T, signature: &[u8; SIGNATURE_BYTES]) -> Self {
+        let mut writer = Writer::default();
+        object.write(&mut writer);
+        writer.raw(signature);
+        Self { bytes: writer.finish(), object }
+    }
+
+    /// Reads an object and its signature, without checking the signature.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(bytes: Bytes) -> Result<Self, codec::Error> {
+        let body = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(codec::Error::Short("signature"))?;
+        let mut reader = Reader::new(bytes.slice(..body));
+        let object = T::read(&mut reader)?;
+        reader.end()?;
+        Ok(Self { bytes, object })
+    }
+
+    /// The encoded form: the object's bytes, then 64 bytes of signature.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The object, for choosing the key that [`Signed::verify`] needs. Nothing else may believe it yet.
+    #[must_use]
+    pub const fn unverified(&self) -> &T {
+        &self.object
+    }
+
+    /// The object, once `key` is shown to have signed it in `context`.
+    ///
+    /// # Errors
+    /// [`Error::Key`] or [`Error::Signature`].
+    pub fn verify(&self, key: &T::Key, context: Context<'_>) -> Result<&T, Error> {
+        let (body, signature) = self.bytes.split_at(self.bytes.len() - SIGNATURE_BYTES);
+        let signature = signature.try_into().map_err(|_| Error::Signature)?;
+        key.check(&message(T::TAG, context, body), signature)?;
+        Ok(&self.object)
+    }
+
+    /// SHA-256 of the object's bytes, signature left out: what the next link of a chain names.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        sha256(&self.bytes[..self.bytes.len() - SIGNATURE_BYTES])
+    }
+}
+
+/// The bytes that a signature of `object` is made over.
+pub fn signing_input<T: Body>(object: &T, context: Context<'_>) -> Vec<u8> {
+    let mut writer = Writer::default();
+    object.write(&mut writer);
+    message(T::TAG, context, &writer.finish())
+}
+
+fn message(tag: &str, context: Context<'_>, body: &[u8]) -> Vec<u8> {
+    let context = match context {
+        Context::None => &[],
+        Context::Stream(stream) => stream.as_str().as_bytes(),
+    };
+    let mut writer = Writer::with_capacity(tag.len() + context.len() + body.len() + 16);
+    writer.bytes(tag.as_bytes());
+    writer.bytes(context);
+    writer.raw(body);
+    writer.into_vec()
+}
+
+/// SHA-256 of `bytes`.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}
+
+/// Text form of a signed object, for JSON and HTTP headers: base64url without padding.
+impl<T> core::fmt::Display for Signed<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        use base64::Engine as _;
+        f.write_str(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&self.bytes))
+    }
+}
+
+/// The longest text form read: a record of 256 pieces.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+impl<T: Body> core::str::FromStr for Signed<T> {
+    type Err = codec::Error;
+
+    fn from_str(text: &str) -> Result<Self, codec::Error> {
+        use base64::Engine as _;
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(codec::Error::Over {
+                what: "signed object",
+                got: text.len() as u64,
+                max: TEXT_BYTES_MAX as u64,
+            });
+        }
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| codec::Error::Text("signed object"))?;
+        Self::decode(BytesMut::from(bytes.as_slice()).freeze())
+    }
+}
+
+impl<T> serde::Serialize for Signed<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, T: Body> serde::Deserialize<'de> for Signed<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <alloc::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
