@@ -1,1 +1,27 @@
 //! The one place that knows WebRTC: data channels over one UDP port.
+//!
+//! An edge is an ICE-lite agent with a fixed password and certificate: whoever was told its [`Address`] connects
+//! without a signalling round trip, a browser by writing the SDP answer itself, a native viewer by [`dial`].
+//! `docs/protocol/transport.md` is the normative text.
+//!
+//! ```text
+//! UDP ─ demux ─┬─ stun ── the ICE-lite agent: who may connect, where a peer is now
+//!              └─ link ── DTLS 1.2, SCTP, two data channels for one peer
+//!                  └── Connection: what the rest of Millstream holds
+//! ```
+//!
+//! [`Listener`] owns one socket and one thread that drives every connection on it; [`dial`] owns one socket and
+//! one task. [`Connection`] is a handle to either. What never belongs here: what the messages mean.
+#![forbid(unsafe_code)]
+
+mod address;
+mod certificate;
+pub mod connection;
+pub mod dial;
+pub mod listen;
+
+pub use address::{Address, PASSWORD_CHARS, UFRAG_CHARS, random_token};
+pub use certificate::{Certificate, CertificateError};
+pub use connection::{Channel, CloseReason, Closed, Connection, MESSAGE_BYTES_MAX, Message, Stats};
+pub use dial::dial;
+pub use listen::Listener;

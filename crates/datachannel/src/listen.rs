@@ -1,0 +1,116 @@
+//! The edge's side: one UDP socket, one thread, every viewer that knows the [`Address`].
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use crate::{Address, Certificate, Connection};
+
+/// How a listener is set up. Every bound is here; the defaults suit an edge with a few hundred viewers a core.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; port 0 chooses one.
+    pub bind: SocketAddr,
+    /// Where viewers reach it, when that is not `bind` (a wildcard address, a 1:1 NAT).
+    pub public: Option<SocketAddr>,
+    /// What the edge is known by. Keep it over restarts.
+    pub certificate: Certificate,
+    /// ICE user name fragment: 4 to 256 `ice-char`. Names the core that serves it.
+    pub ufrag: String,
+    /// ICE password: 22 to 256 `ice-char`. Public.
+    pub password: String,
+    /// Connections at once, those in the handshake included. One costs about 100 KB when idle.
+    pub connections_max: usize,
+    /// Handshakes at once that have answered a cookie, so come from where they say.
+    pub handshakes_max: usize,
+    /// Handshakes at once that have not: state that a spoofed source can make. The oldest gives way.
+    pub unproven_max: usize,
+    /// Handshakes that one network prefix (IPv4 /24, IPv6 /48) may begin at once…
+    pub prefix_burst: u32,
+    /// … and each second after that.
+    pub prefix_per_second: u32,
+    /// A handshake that is not through by then is dropped.
+    pub handshake_timeout: Duration,
+    /// A peer that sends nothing authentic for so long is gone. Browsers check every 2.5 s.
+    pub consent_timeout: Duration,
+    /// Open connections that wait for [`Listener::accept`]; beyond it new ones are closed.
+    pub accept_queue_max: usize,
+    /// Bytes of pieces that one connection buffers for sending before `send` waits, unacknowledged ones included.
+    /// It also bounds what is in flight, so rate × round trip must fit.
+    pub send_bytes_max: usize,
+    /// The SCTP receive window of one connection. Viewers send little.
+    pub receive_window_bytes: u32,
+    /// Bytes received that the application has not taken, beyond the window.
+    pub inbox_bytes_max: usize,
+}
+
+impl Config {
+    /// The defaults, with a random user name fragment and password.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no randomness.
+    pub fn new(bind: SocketAddr, certificate: Certificate) -> io::Result<Self> {
+        Ok(Self {
+            bind,
+            public: None,
+            certificate,
+            ufrag: crate::random_token(8).map_err(io::Error::other)?,
+            password: crate::random_token(24).map_err(io::Error::other)?,
+            connections_max: 1_024,
+            handshakes_max: 256,
+            unproven_max: 512,
+            prefix_burst: 128,
+            prefix_per_second: 32,
+            handshake_timeout: Duration::from_secs(10),
+            consent_timeout: Duration::from_secs(15),
+            accept_queue_max: 64,
+            send_bytes_max: 512 * 1024,
+            receive_window_bytes: 256 * 1024,
+            inbox_bytes_max: 256 * 1024,
+        })
+    }
+}
+
+/// An open port that viewers connect to. Dropping it closes every connection.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    local_addr: SocketAddr,
+}
+
+impl Listener {
+    /// Opens the port and starts the thread that drives it. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is out of range, the address cannot be bound, or the thread not be started.
+    pub fn bind(_config: Config) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Where the socket is bound, port included.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What the tracker hands out: `public` or else `local_addr`, with the credentials and the fingerprint.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The next connection that is open: handshakes done, both channels ready. None when the listener has failed.
+    /// Cancel-safe.
+    pub async fn accept(&mut self) -> Option<Connection> {
+        None
+    }
+
+    /// Connections now, those in the handshake included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        0
+    }
+
+    /// Tells every peer that it is over and waits until the thread has ended.
+    pub async fn close(self) {}
+}
