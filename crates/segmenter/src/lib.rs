@@ -1,1 +1,23 @@
 //! Samples in; CMAF parts and segments out, cut in decode time.
+//!
+//! A pure core for the packager: it takes what an ingest hands over and the wall's time, and gives tracks (init
+//! segments and what a catalog says of them) and parts. Feed it with [`Segmenter::handle`] and drain
+//! [`Segmenter::poll`] after each call until it is empty. What never belongs here: sockets, clocks, signing,
+//! playlists, storage.
+//!
+//! ```text
+//!             Input            hold        timeline        video / audio        cut          cmaf
+//! ingest ──────────────▶ until the   ▶ one clock for ▶ durations, gaps ▶ parts and ▶ moof + mdat ──▶ packager
+//!  Config, Sample, Gone    stream can    all tracks                       segments                Tracks, Part
+//!                            start
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod codec;
+mod output;
+mod sample;
+mod segmenter;
+
+pub use output::{AUDIO, Complaint, Media, Output, Part, TARGET_DURATION_MS, Track, VIDEO};
+pub use sample::{Sample, TrackConfig, TrackKind};
+pub use segmenter::{Config, Input, NextSegment, SAMPLE_BYTES_MAX, Segmenter};

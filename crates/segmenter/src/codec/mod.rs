@@ -1,0 +1,27 @@
+//! What decoder configurations say: the little that a catalog, an init segment and the timeline need to know.
+//!
+//! A publisher wrote them, so every bit is doubted; but only what we rely on is checked, the rest goes through.
+
+use thiserror::Error;
+
+/// Bytes of one configuration at most. Real ones are below 200; a catalog holds it inline.
+pub const CONFIG_BYTES_MAX: usize = 4 * 1024;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Error {
+    /// It ends within a field.
+    #[error("cut short")]
+    Short,
+    /// Over [`CONFIG_BYTES_MAX`].
+    #[error("{0} bytes; at most 4096")]
+    Long(usize),
+    /// A field has a value that its standard does not have, or that no player takes.
+    #[error("{what} is {got}")]
+    Value {
+        /// The field, in its standard's words.
+        what: &'static str,
+        /// What it says.
+        got: u32,
+    },
+}
