@@ -1,0 +1,113 @@
+//! Stories of tasks that finish, hang, panic and are dropped. Time is tokio's own and stands still until all wait.
+
+use std::future::pending;
+
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// Says through a channel that it was dropped.
+struct Dropped(Option<oneshot::Sender<()>>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.take().unwrap().send(());
+    }
+}
+
+fn dropped() -> (Dropped, oneshot::Receiver<()>) {
+    let (sender, receiver) = oneshot::channel();
+    (Dropped(Some(sender)), receiver)
+}
+
+async fn hang(guard: Dropped) {
+    let _guard = guard;
+    pending::<()>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_work_in_hand() {
+    let tasks = Tasks::new();
+    let drain = tasks.drain();
+    let (done, ended) = oneshot::channel();
+    tasks.spawn("last words", async move {
+        drain.begun().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let _ = done.send(());
+    });
+    assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+    ended.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_cuts_off_what_hangs_and_names_it() {
+    let tasks = Tasks::new();
+    let (first, first_gone) = dropped();
+    let (second, second_gone) = dropped();
+    tasks.spawn("feed", hang(first));
+    tasks.spawn("feed", hang(second));
+    tasks.spawn("clock", pending());
+    tasks.spawn_until_drain("ticker", pending());
+    let start = tokio::time::Instant::now();
+    assert_eq!(tasks.shutdown(Duration::from_secs(5)).await, ["clock", "feed (2)"]);
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
+    first_gone.await.unwrap();
+    second_gone.await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_owner_ends_the_tasks_and_later_ones_never_start() {
+    let tasks = Tasks::new();
+    let spawner = tasks.spawner();
+    let (guard, gone) = dropped();
+    tasks.spawn("feed", hang(guard));
+    drop(tasks);
+    gone.await.unwrap();
+    let (guard, gone) = dropped();
+    spawner.spawn("late", hang(guard));
+    gone.await.unwrap();
+    assert_eq!(spawner.count(), 0);
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_task_alone() {
+    let tasks = Tasks::new();
+    tasks.spawn("bad", async { panic!("planted") });
+    let (done, ended) = oneshot::channel();
+    tasks.spawn("good", async move {
+        let _ = done.send(());
+    });
+    ended.await.unwrap();
+    assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_vital_task_that_ends_or_panics_is_told() {
+    let tasks = Tasks::new();
+    tasks.spawn_vital("accept", async {});
+    assert_eq!(tasks.lost().await, "accept");
+    let tasks = Tasks::new();
+    tasks.spawn_vital("accept", async { panic!("planted") });
+    assert_eq!(tasks.lost().await, "accept");
+}
+
+#[tokio::test]
+async fn a_vital_task_may_end_in_the_drain() {
+    let tasks = Tasks::new();
+    let drain = tasks.drain();
+    tasks.spawn_vital("accept", async move { drain.begun().await });
+    tasks.begin_drain();
+    let mut count = tasks.shared.count.subscribe();
+    count.wait_for(|live| *live == 0).await.unwrap();
+    assert!(tasks.lost().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn an_owned_task_ends_with_its_handle() {
+    let tasks = Tasks::new();
+    let (guard, gone) = dropped();
+    let owned = tasks.spawn_owned("session", hang(guard));
+    assert!(!owned.has_ended());
+    drop(owned);
+    gone.await.unwrap();
+}
