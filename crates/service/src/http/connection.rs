@@ -102,7 +102,6 @@ impl Connections {
             .max_buf_size(header_bytes.max(BUFFER_BYTES))
             .max_header_size(header_bytes)
             .max_headers(self.limits.headers_max)
-            .half_close(true)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades()
     }
@@ -129,8 +128,10 @@ impl Connections {
 async fn drive(connection: impl Connection, drain: &Drain) -> Result<(), BoxError> {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return Ok(ended?),
+        // The drain first, so that the last response says `connection: close`.
+        biased;
         () = drain.begun() => connection.as_mut().finish(),
+        ended = connection.as_mut() => return Ok(ended?),
     }
     Ok(connection.await?)
 }

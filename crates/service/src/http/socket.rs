@@ -42,11 +42,12 @@ impl Drop for Seat {
 
 /// Goes along when a connection is upgraded, so that a WebSocket counts and is bounded like any other.
 pub(super) struct Socket {
+    /// First, so that a client that sees the end finds the place free.
+    _seat: Seat,
     stream: TcpStream,
     stall: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
-    _seat: Seat,
 }
 
 impl Socket {
@@ -55,7 +56,7 @@ impl Socket {
         let _ = stream.set_nodelay(true);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_EVERY);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-        Self { stream, stall, stalled: None, _seat: seat }
+        Self { _seat: seat, stream, stall, stalled: None }
     }
 
     /// Passes on what a write said, and fails when it has been waiting for too long.

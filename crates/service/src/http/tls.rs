@@ -134,7 +134,7 @@ impl Tls {
         let this = self.clone();
         let every = Duration::from_secs(self.current.config.reload_seconds.max(1));
         tasks.spawn_until_drain("tls reload", async move {
-            let mut ticks = tokio::time::interval(every);
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
             loop {
                 ticks.tick().await;
                 let look = this.clone();
