@@ -18,6 +18,10 @@ use crate::{
 /// Links remembered per rendition: four minutes of 250 ms parts, more than any live window between two resyncs.
 pub const LINKS_MAX: usize = 1_024;
 
+/// Catalog versions remembered of a generation: each means a change of codec or size, of which a live window holds
+/// few.
+pub const CATALOGS_MAX: usize = 8;
+
 /// Milliseconds by which clocks may differ before a delegation's dates count against it.
 pub const CLOCK_SKEW_MS: u64 = 120_000;
 
@@ -81,7 +85,8 @@ pub struct Chain {
     stream: StreamId,
     root: PublicKey,
     delegation: Option<(Delegation, Bytes)>,
-    catalog: Option<(Catalog, Bytes)>,
+    /// By version; the last is in force.
+    catalogs: BTreeMap<u32, (Catalog, Bytes)>,
     links: BTreeMap<RenditionId, BTreeMap<u64, Link>>,
 }
 
@@ -89,7 +94,7 @@ impl Chain {
     /// Believes only what `root` (pinned in the page, or named by the tracker) stands behind.
     #[must_use]
     pub const fn new(stream: StreamId, root: PublicKey) -> Self {
-        Self { stream, root, delegation: None, catalog: None, links: BTreeMap::new() }
+        Self { stream, root, delegation: None, catalogs: BTreeMap::new(), links: BTreeMap::new() }
     }
 
     /// The stream.
@@ -119,13 +124,18 @@ impl Chain {
     /// The newest catalog.
     #[must_use]
     pub fn catalog(&self) -> Option<&Catalog> {
-        self.catalog.as_ref().map(|(catalog, _)| catalog)
+        self.catalogs.last_key_value().map(|(_, (catalog, _))| catalog)
+    }
+
+    /// The newest catalogs of this generation, oldest first: at most [`CATALOGS_MAX`].
+    pub fn catalogs(&self) -> impl Iterator<Item = &Catalog> {
+        self.catalogs.values().map(|(catalog, _)| catalog)
     }
 
     /// The newest catalog as it was signed, to be passed on.
     #[must_use]
     pub fn catalog_bytes(&self) -> Option<&Bytes> {
-        self.catalog.as_ref().map(|(_, bytes)| bytes)
+        self.catalogs.last_key_value().map(|(_, (_, bytes))| bytes)
     }
 
     /// The highest record number believed.
@@ -167,7 +177,7 @@ impl Chain {
         }
         let generation = self.delegation().map(|known| known.generation);
         if generation != Some(delegation.generation) {
-            self.catalog = None;
+            self.catalogs.clear();
         }
         self.delegation = Some((delegation.clone(), signed.bytes().clone()));
         Ok(Accepted::New)
@@ -179,21 +189,24 @@ impl Chain {
     /// [`Refused`] when the delegated packager did not sign it, or another catalog has its version.
     pub fn accept_catalog(&mut self, signed: &Signed<Catalog>) -> Result<Accepted, Refused> {
         let packager = self.packager(signed.unverified().generation)?;
-        if let Some((known, bytes)) = &self.catalog {
+        let version = signed.unverified().version;
+        if let Some((_, bytes)) = self.catalogs.get(&version) {
             if bytes == signed.bytes() {
                 return Ok(Accepted::Known);
             }
-            if signed.unverified().version < known.version {
-                return Ok(Accepted::Old);
-            }
-            if signed.unverified().version == known.version {
-                signed.verify(&packager, Context::Stream(&self.stream))?;
-                return Err(Refused::Fork);
-            }
+            signed.verify(&packager, Context::Stream(&self.stream))?;
+            return Err(Refused::Fork);
         }
         let catalog = signed.verify(&packager, Context::Stream(&self.stream))?;
-        self.catalog = Some((catalog.clone(), signed.bytes().clone()));
-        Ok(Accepted::New)
+        if self.catalogs.len() >= CATALOGS_MAX {
+            if self.catalogs.first_key_value().is_some_and(|(oldest, _)| version < *oldest) {
+                return Ok(Accepted::Old);
+            }
+            self.catalogs.pop_first();
+        }
+        let newest = self.catalog().is_none_or(|known| known.version < version);
+        self.catalogs.insert(version, (catalog.clone(), signed.bytes().clone()));
+        Ok(if newest { Accepted::New } else { Accepted::Old })
     }
 
     /// Takes a record, in any order. A record whose digest is named by an accepted successor needs no signature

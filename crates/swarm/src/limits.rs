@@ -1,0 +1,80 @@
+//! Every bound of a viewer, with its reason.
+
+/// Edges a viewer keeps lanes with at most: two in use, and those being handed over.
+pub const LANES_MAX: usize = 6;
+
+/// Pieces held that came before their record: pieces overtake records on their own channel by a round trip or two.
+pub const EARLY_PIECES_MAX: usize = 48;
+
+/// Records kept per rendition: two minutes of 250 ms parts.
+pub const RECORDS_MAX: usize = 512;
+
+/// Media bytes kept over all renditions: half a minute of 12 Mbit/s, and no burden for a phone.
+pub const MEDIA_BYTES_MAX: usize = 48 * 1024 * 1024;
+
+/// Player requests waiting at once: hls.js has a handful.
+pub const WANTS_MAX: usize = 64;
+
+/// HTTP requests under way at once: what a browser opens to one host over HTTP/1.1.
+pub const FETCHES_MAX: usize = 6;
+
+/// Bytes of a `start` or `records` response at most: two segments of records in every rendition.
+pub const RECORDS_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Pieces that do not verify before an edge is dropped for good: one can be a fault of memory, two are a habit.
+pub const BAD_PIECES_MAX: u32 = 2;
+
+/// Milliseconds an edge has from the first attempt to its welcome: 7 round trips of a slow path.
+pub const CONNECT_MS: u64 = 5_000;
+
+/// Attempts to reach an edge again before it is left alone until the tracker offers it anew.
+pub const ATTEMPTS_MAX: u32 = 5;
+
+/// Milliseconds before the first new attempt; doubles each time.
+pub const RETRY_MS: u64 = 500;
+
+/// Milliseconds for which a rendition stays wanted after the player last asked for anything of it.
+pub const WANTED_MS: u64 = 8_000;
+
+/// Shortest time a part is given, in milliseconds: below it every source is asked at once anyway.
+pub const ALLOWANCE_MS_MIN: u64 = 400;
+
+/// Longest time a part is given: a deep buffer is no reason to notice a dead edge late.
+pub const ALLOWANCE_MS_MAX: u64 = 4_000;
+
+/// Milliseconds without a record of a wanted rendition before the origin is asked for records.
+pub const RECORDS_SILENT_MS: u64 = 1_000;
+
+/// Milliseconds over which viewers spread that question, so that a dead edge is no stampede.
+pub const RECORDS_JITTER_MS: u64 = 400;
+
+/// Milliseconds without any frame from a primary whose records come from elsewhere before it is replaced.
+pub const PRIMARY_SILENT_MS: u64 = 1_500;
+
+/// Parts in a row that a primary delivered too late before it is replaced.
+pub const LATE_PARTS_MAX: u32 = 3;
+
+/// Milliseconds a hole in the records may last before the playlist goes on behind it.
+pub const HOLE_MS: u64 = 1_500;
+
+/// Milliseconds between vouchers when something was received.
+pub const VOUCHER_MS: u64 = 5_000;
+
+/// Milliseconds between bringing a lane's latest voucher to the tracker.
+pub const BRING_MS: u64 = 10_000;
+
+/// Milliseconds between asking for the same grant's renewal again.
+pub const RENEW_RETRY_MS: u64 = 10_000;
+
+/// Attempts to fetch one thing by HTTP before the player is told that it failed.
+pub const FETCH_ATTEMPTS_MAX: u32 = 5;
+
+/// Milliseconds before a failed fetch is tried again; doubles each time.
+pub const FETCH_RETRY_MS: u64 = 200;
+
+/// Milliseconds between pings on an otherwise quiet lane.
+pub const PING_MS: u64 = 5_000;
+
+/// Longest time a part is given that the player waits for and nobody pushes: the player stands at it, and its buffer
+/// melts while it waits.
+pub const PULL_ALLOWANCE_MS: u64 = 800;

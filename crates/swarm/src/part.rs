@@ -1,0 +1,135 @@
+//! One part on its way: its record, its pieces, and who has been asked for them.
+
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+use millstream_model::{EdgeId, Instant, piece_count};
+use millstream_wire::media::Record;
+
+/// A part whose record is believed.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) record: Record,
+    pieces: Vec<Option<Bytes>>,
+    missing: u32,
+    /// When its clock started: its record's arrival, or the player's request for it.
+    pub(crate) since: Instant,
+    /// When the playhead gets there.
+    pub(crate) deadline: Instant,
+    /// The primary pushes it without being asked.
+    pub(crate) pushed: bool,
+    /// The player waits for it.
+    pub(crate) wanted: bool,
+    /// Edges that were asked for it, the primary included once it was asked.
+    pub(crate) asked: Vec<EdgeId>,
+    /// Edges that said they do not have it, or proved bad.
+    pub(crate) without: Vec<EdgeId>,
+    /// The origin was asked for it.
+    pub(crate) fetching: bool,
+    /// Another source than the primary was asked.
+    pub(crate) hedged: bool,
+}
+
+/// What became of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It is kept; the part still misses some.
+    Kept,
+    /// It was the last one missing.
+    Whole,
+    /// It was there already.
+    Spare,
+    /// It does not match its hash.
+    Bad,
+}
+
+impl Part {
+    pub(crate) fn new(record: Record, now: Instant) -> Self {
+        let missing = piece_count(record.size);
+        let pieces = (0..missing).map(|_| None).collect();
+        Self {
+            record,
+            pieces,
+            missing,
+            since: now,
+            deadline: now,
+            pushed: false,
+            wanted: false,
+            asked: Vec::new(),
+            without: Vec::new(),
+            fetching: false,
+            hedged: false,
+        }
+    }
+
+    pub(crate) fn whole(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Bytes of media held.
+    pub(crate) fn held(&self) -> usize {
+        self.pieces.iter().flatten().map(Bytes::len).sum()
+    }
+
+    pub(crate) fn has(&self, index: u32) -> bool {
+        self.slot(index).is_some_and(Option::is_some)
+    }
+
+    fn slot(&self, index: u32) -> Option<&Option<Bytes>> {
+        usize::try_from(index).ok().and_then(|index| self.pieces.get(index))
+    }
+
+    /// Takes a piece, if it is true.
+    pub(crate) fn place(&mut self, index: u32, data: &Bytes) -> Placed {
+        if self.has(index) {
+            return Placed::Spare;
+        }
+        if !millstream_wire::chain::piece_fits(&self.record, index, data) {
+            return Placed::Bad;
+        }
+        let slot = usize::try_from(index).ok().and_then(|index| self.pieces.get_mut(index));
+        if let Some(slot) = slot {
+            *slot = Some(data.clone());
+            self.missing -= 1;
+        }
+        if self.whole() { Placed::Whole } else { Placed::Kept }
+    }
+
+    /// Runs of missing pieces: first index and count of each.
+    pub(crate) fn holes(&self) -> Vec<(u32, u32)> {
+        let mut holes: Vec<(u32, u32)> = Vec::new();
+        for (index, _) in (0u32..).zip(&self.pieces).filter(|(_, piece)| piece.is_none()) {
+            match holes.last_mut() {
+                Some((first, count)) if *first + *count == index => *count += 1,
+                _ => holes.push((index, 1)),
+            }
+        }
+        holes
+    }
+
+    /// The part's bytes, once whole.
+    pub(crate) fn bytes(&self) -> Option<Bytes> {
+        if !self.whole() {
+            return None;
+        }
+        if let [Some(only)] = self.pieces.as_slice() {
+            return Some(only.clone());
+        }
+        let mut bytes = BytesMut::with_capacity(self.held());
+        for piece in self.pieces.iter().flatten() {
+            bytes.extend_from_slice(piece);
+        }
+        Some(bytes.freeze())
+    }
+
+    /// Lets go of the media; the record stays.
+    pub(crate) fn forget(&mut self) -> usize {
+        let freed = self.held();
+        self.missing = piece_count(self.record.size);
+        self.pieces.iter_mut().for_each(|piece| *piece = None);
+        self.asked.clear();
+        self.without.clear();
+        (self.pushed, self.fetching, self.hedged) = (false, false, false);
+        freed
+    }
+}

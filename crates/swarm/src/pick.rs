@@ -1,0 +1,301 @@
+//! The schedule: which edge pushes a rendition, who is asked for what is missing, and when.
+//!
+//! The clock of a part starts when its record arrives from anywhere. Its deadline is when the playhead gets there.
+//! At half of that time the missing pieces are asked from the edge that stands by, at 70 % from the origin. A part
+//! that nobody pushes is asked from the primary at once, or from the origin where there is none.
+
+use alloc::{format, vec::Vec};
+use core::time::Duration;
+
+use millstream_model::{EdgeId, Instant, PIECE_BYTES, RenditionId};
+use millstream_wire::{
+    frame::{Frame, Span, Subscription},
+    media::Record,
+    sign::{Context, signing_input},
+};
+
+use crate::{
+    fetch::Purpose,
+    lane::{Lane, Phase},
+    limits::{
+        ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN, CONNECT_MS, LATE_PARTS_MAX, PING_MS, PRIMARY_SILENT_MS,
+        RECORDS_BYTES_MAX, RECORDS_JITTER_MS, RECORDS_SILENT_MS,
+    },
+    port::{Event, Output},
+    swarm::{Signing, Swarm},
+};
+
+/// Milliseconds after which something overdue is looked at again.
+const OVERDUE_MS: u64 = 50;
+
+/// What to do for one part.
+enum Step {
+    Ask(EdgeId),
+    Fetch,
+}
+
+impl Swarm {
+    /// How long a part may take: until the playhead reaches it.
+    pub(crate) fn allowance(&self, record: &Record, now: Instant) -> Duration {
+        let playhead = self.player.playhead.map(|(at, then)| at.plus_millis(now.millis_since(then)));
+        let millis = match playhead {
+            Some(playhead) => record.program_date_time.millis_since(playhead),
+            None => u64::from(self.config.latency_ms),
+        };
+        Duration::from_millis(millis.clamp(ALLOWANCE_MS_MIN, ALLOWANCE_MS_MAX))
+    }
+
+    pub(crate) fn is_primary(&self, edge: EdgeId) -> bool {
+        self.renditions.values().any(|rendition| rendition.primary == Some(edge))
+    }
+
+    /// When [`Swarm::handle_timeout`] wants to be called; `None` when only an input can change anything.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let lanes = self.lanes.values().flat_map(|lane| {
+            let next = match lane.phase {
+                Phase::Idle(at) => Some(at),
+                Phase::Connecting | Phase::Greeting => Some(lane.since + Duration::from_millis(CONNECT_MS)),
+                Phase::Ready => Some(lane.pinged + Duration::from_millis(PING_MS)),
+                Phase::Left => None,
+            };
+            [next, lane.voucher_deadline()].into_iter().flatten()
+        });
+        let parts = self.renditions.values().flat_map(|rendition| {
+            let open = rendition.open.iter().filter_map(|number| rendition.part(*number));
+            open.flat_map(|part| {
+                let whole = part.deadline.since(part.since);
+                [part.since + whole / 2, part.since + whole * 7 / 10]
+            })
+        });
+        let wanted = self.renditions.values().filter_map(|rendition| {
+            let until = rendition.wanted_until()?;
+            let silent = Duration::from_millis(RECORDS_SILENT_MS + RECORDS_JITTER_MS);
+            let waits = rendition.records_fetch.is_none();
+            Some(if waits { until.min(rendition.record_at + silent) } else { until })
+        });
+        let starting = self.catalog().is_none().then(|| self.fetches.ready_at(&Purpose::Start));
+        let all = lanes.chain(parts).chain(wanted).chain(self.session.deadline()).chain(starting);
+        // What was due already and could not be done (no place for another request) is looked at again soon.
+        let soon = self.driven + Duration::from_millis(OVERDUE_MS);
+        all.map(|at| if at > self.driven { at } else { soon }).min()
+    }
+
+    /// Connects, gives up on what takes too long, pings, and signs vouchers that are due.
+    pub(crate) fn tend_lanes(&mut self, now: Instant) {
+        let edges: Vec<EdgeId> = self.lanes.keys().copied().collect();
+        for edge in edges {
+            let Some(lane) = self.lanes.get_mut(&edge) else { continue };
+            match lane.phase {
+                Phase::Idle(at) if at <= now => {
+                    lane.phase = Phase::Connecting;
+                    lane.since = now;
+                    let address = lane.offer.address.clone();
+                    self.push(Output::Connect { edge, address });
+                }
+                Phase::Connecting | Phase::Greeting if now.millis_since(lane.since) >= CONNECT_MS => {
+                    self.push(Output::Disconnect { edge });
+                    self.on_closed(edge, None, now);
+                }
+                Phase::Ready if now.millis_since(lane.pinged) >= PING_MS => {
+                    lane.pinged = now;
+                    self.send(edge, &Frame::Ping(now.0));
+                }
+                _ => {}
+            }
+            self.vouch(edge, false, now);
+        }
+    }
+
+    /// Begins to sign a voucher when one is due.
+    pub(crate) fn vouch(&mut self, edge: EdgeId, last: bool, now: Instant) {
+        let Some((tracker, session)) = self.session.tracker.zip(self.session.id) else { return };
+        let Some(lane) = self.lanes.get_mut(&edge) else { return };
+        let Some(voucher) = lane.due_voucher(tracker, session, &self.config.stream, now, last) else {
+            return;
+        };
+        let message = signing_input(&voucher, Context::None);
+        lane.draft = Some(voucher);
+        let sign = self.sign(Signing::Voucher(edge), message);
+        if let Some(lane) = self.lanes.get_mut(&edge) {
+            lane.signing = Some(sign);
+        }
+    }
+
+    /// An edge is no rendition's primary any more; another takes over what is open.
+    pub(crate) fn unseat(&mut self, edge: EdgeId, now: Instant) {
+        self.vouch(edge, true, now);
+        for rendition in self.renditions.values_mut() {
+            if rendition.primary == Some(edge) {
+                rendition.primary = None;
+            }
+        }
+    }
+
+    /// Everything that depends on time and on who is there.
+    pub(crate) fn schedule(&mut self, now: Instant) {
+        let ids: Vec<RenditionId> = self.renditions.keys().copied().collect();
+        for id in ids {
+            self.subscribe(id, now);
+            self.ask_for_records(id, now);
+            self.ask_for_parts(id, now);
+        }
+    }
+
+    /// Chooses a wanted rendition's primary and tells each edge what it is to us.
+    fn subscribe(&mut self, id: RenditionId, now: Instant) {
+        let ready: Vec<EdgeId> =
+            self.order.iter().copied().filter(|edge| self.lanes.get(edge).is_some_and(Lane::ready)).collect();
+        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        let wanted = rendition.is_wanted(now);
+        let silent = now.millis_since(rendition.primary_at) >= PRIMARY_SILENT_MS
+            && rendition.record_at > rendition.primary_at;
+        let unfit = rendition.late >= LATE_PARTS_MAX || silent;
+        let current = rendition.primary.filter(|edge| wanted && ready.contains(edge));
+        let primary = match current {
+            Some(edge) if !unfit => Some(edge),
+            Some(edge) => ready.iter().copied().find(|other| *other != edge).or(Some(edge)),
+            None => ready.first().copied().filter(|_| wanted),
+        };
+        if primary != rendition.primary {
+            rendition.primary = primary;
+            rendition.late = 0;
+            rendition.primary_at = now;
+            if let Some(edge) = primary {
+                self.event(Event::Primary { rendition: id, edge });
+            }
+        } else if unfit {
+            // Nobody better: give it another chance before looking again.
+            rendition.late = 0;
+            rendition.primary_at = now;
+        }
+        let from = self.renditions.get(&id).map_or(0, |rendition| {
+            let open = rendition.open.iter().find(|n| rendition.part(**n).is_some_and(|part| part.pushed));
+            open.copied().or_else(|| rendition.head().map(|head| head + 1)).unwrap_or(0)
+        });
+        for edge in ready {
+            let want = match (wanted, primary == Some(edge)) {
+                (false, _) => Subscription::Nothing,
+                (true, true) => Subscription::Pieces,
+                (true, false) => Subscription::Records,
+            };
+            let Some(lane) = self.lanes.get_mut(&edge) else { continue };
+            let told = lane.told.get(&id).copied().unwrap_or(Subscription::Nothing);
+            if told != want {
+                lane.told.insert(id, want);
+                self.send(edge, &Frame::Subscribe { rendition: id, want, from });
+            }
+        }
+    }
+
+    /// Asks the origin for records when no edge brings any, or when one is left out.
+    fn ask_for_records(&mut self, id: RenditionId, now: Instant) {
+        let ended = self.catalog().is_some_and(|catalog| catalog.ended);
+        let jitter = self.jitter(RECORDS_JITTER_MS);
+        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        if !rendition.is_wanted(now) || rendition.records_fetch.is_some() || ended {
+            return;
+        }
+        let hole = rendition.hole();
+        let edges = rendition.primary.is_some();
+        let patience =
+            if edges || rendition.head().is_none() { RECORDS_SILENT_MS + jitter } else { jitter / 4 };
+        let silent = now.millis_since(rendition.record_at) >= patience;
+        if hole.is_none() && !silent {
+            return;
+        }
+        let from = hole.or_else(|| rendition.head().map(|head| head + 1)).unwrap_or(0);
+        let path = format!("records?rendition={}&from={from}", rendition.name);
+        let fetch = self.fetch(Purpose::Records { rendition: id }, &path, None, RECORDS_BYTES_MAX, now);
+        if let Some(rendition) = self.renditions.get_mut(&id) {
+            rendition.records_fetch = fetch;
+        }
+    }
+
+    fn ask_for_parts(&mut self, id: RenditionId, now: Instant) {
+        let Some(rendition) = self.renditions.get(&id) else { return };
+        let open: Vec<u64> = rendition.open.iter().copied().collect();
+        for number in open {
+            while let Some(step) = self.next_step(id, number, now) {
+                let taken = match step {
+                    Step::Ask(edge) => self.ask(id, number, edge),
+                    Step::Fetch => self.fetch_pieces(id, number, now),
+                };
+                if !taken {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The next thing to do for a part at this time; `None` when waiting is right.
+    fn next_step(&self, id: RenditionId, number: u64, now: Instant) -> Option<Step> {
+        let rendition = self.renditions.get(&id)?;
+        let part = rendition.part(number)?;
+        if !part.pushed && !part.wanted {
+            return None;
+        }
+        let ready = |edge: &EdgeId| self.lanes.get(edge).is_some_and(Lane::ready);
+        let may_have_it = |edge: &EdgeId| ready(edge) && !part.without.contains(edge);
+        let unasked = |edge: &EdgeId| may_have_it(edge) && !part.asked.contains(edge);
+        let whole = part.deadline.since(part.since);
+        let passed = now.since(part.since);
+
+        if !part.pushed
+            && part.asked.is_empty()
+            && let Some(edge) = rendition.primary.filter(unasked)
+        {
+            return Some(Step::Ask(edge));
+        }
+        let is_pushed = part.pushed && rendition.primary.as_ref().is_some_and(may_have_it);
+        let is_coming = is_pushed || part.asked.iter().any(may_have_it);
+        if passed >= whole / 2 || !is_coming {
+            let mut others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
+            if let Some(edge) = others.find(|edge| unasked(edge)) {
+                return Some(Step::Ask(*edge));
+            }
+        }
+        let late = passed >= whole * 7 / 10 || !is_coming;
+        (late && !part.fetching).then_some(Step::Fetch)
+    }
+
+    fn ask(&mut self, id: RenditionId, number: u64, edge: EdgeId) -> bool {
+        let Some(rendition) = self.renditions.get_mut(&id) else { return false };
+        let primary = rendition.primary;
+        let Some(part) = rendition.part_mut(number) else { return false };
+        let primary_failed = part.pushed || primary.is_some_and(|primary| part.asked.contains(&primary));
+        part.asked.push(edge);
+        let hedge = primary != Some(edge) && primary_failed && !part.hedged;
+        part.hedged |= hedge;
+        let holes = part.holes();
+        if hedge {
+            rendition.late += 1;
+        }
+        for (first, count) in holes {
+            self.send(edge, &Frame::Request(Span { rendition: id, number, first, count }));
+        }
+        true
+    }
+
+    fn fetch_pieces(&mut self, id: RenditionId, number: u64, now: Instant) -> bool {
+        let Some(rendition) = self.renditions.get(&id) else { return false };
+        let Some(part) = rendition.part(number) else { return false };
+        let Some(&(first, count)) = part.holes().first() else { return false };
+        let (size, path) = (part.record.size, format!("{}/p{number}.m4s", rendition.name));
+        let start = u64::from(first) * u64::from(PIECE_BYTES);
+        let end = (start + u64::from(count) * u64::from(PIECE_BYTES)).min(u64::from(size));
+        let all = start == 0 && end == u64::from(size);
+        let range = (!all).then_some((start, end - 1));
+        let bytes_max = usize::try_from(end - start).unwrap_or(usize::MAX);
+        let purpose = Purpose::Pieces { rendition: id, number, first, count };
+        if self.fetches.is_running(&purpose) {
+            return false;
+        }
+        let begun = self.fetch(purpose, &path, range, bytes_max, now).is_some();
+        if begun && let Some(part) = self.renditions.get_mut(&id).and_then(|r| r.part_mut(number)) {
+            part.fetching = true;
+            part.hedged |= part.pushed;
+        }
+        begun
+    }
+}

@@ -1,0 +1,225 @@
+//! One rendition as this viewer knows it: its records in order, its parts, and what of them a playlist may list.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+
+use bytes::{Bytes, BytesMut};
+use millstream_model::{EdgeId, Instant};
+use millstream_wire::media::Record;
+
+use crate::{
+    limits::{HOLE_MS, RECORDS_MAX, WANTED_MS},
+    part::Part,
+    port::FetchId,
+};
+
+/// Milliseconds of media that a playlist lists at most: less than what an origin keeps, so that what is listed can
+/// be had.
+const LISTED_MS: u64 = 50_000;
+
+/// The state of one rendition.
+#[derive(Debug)]
+pub(crate) struct Rendition {
+    pub(crate) name: String,
+    parts: BTreeMap<u64, Part>,
+    /// Parts that are needed and not whole: what the schedule looks at.
+    pub(crate) open: BTreeSet<u64>,
+    /// The first record that playlists list. Never goes back once a playlist was handed out.
+    floor: Option<u64>,
+    hole_since: Option<Instant>,
+    wanted_until: Option<Instant>,
+    /// The edge that pushes its pieces.
+    pub(crate) primary: Option<EdgeId>,
+    /// Parts in a row that the primary brought too late.
+    pub(crate) late: u32,
+    /// When anybody last brought a new record.
+    pub(crate) record_at: Instant,
+    /// When the primary last brought anything of this rendition.
+    pub(crate) primary_at: Instant,
+    /// The records request under way.
+    pub(crate) records_fetch: Option<FetchId>,
+}
+
+impl Rendition {
+    pub(crate) fn new(name: String, now: Instant) -> Self {
+        Self {
+            name,
+            parts: BTreeMap::new(),
+            open: BTreeSet::new(),
+            floor: None,
+            hole_since: None,
+            wanted_until: None,
+            primary: None,
+            late: 0,
+            record_at: now,
+            primary_at: now,
+            records_fetch: None,
+        }
+    }
+
+    /// The player showed interest.
+    pub(crate) fn touch(&mut self, now: Instant) {
+        if !self.is_wanted(now) {
+            self.record_at = now;
+        }
+        self.wanted_until = Some(now + core::time::Duration::from_millis(WANTED_MS));
+    }
+
+    pub(crate) fn is_wanted(&self, now: Instant) -> bool {
+        self.wanted_until.is_some_and(|until| now < until)
+    }
+
+    pub(crate) fn wanted_until(&self) -> Option<Instant> {
+        self.wanted_until
+    }
+
+    /// The number of the newest record.
+    pub(crate) fn head(&self) -> Option<u64> {
+        self.parts.last_key_value().map(|(number, _)| *number)
+    }
+
+    pub(crate) fn part(&self, number: u64) -> Option<&Part> {
+        self.parts.get(&number)
+    }
+
+    pub(crate) fn part_mut(&mut self, number: u64) -> Option<&mut Part> {
+        self.parts.get_mut(&number)
+    }
+
+    /// Adds a believed record. Returns what fell off the far end, in bytes.
+    pub(crate) fn insert(&mut self, record: Record, now: Instant) -> usize {
+        let number = record.number;
+        self.parts.entry(number).or_insert_with(|| Part::new(record, now));
+        self.record_at = now;
+        self.settle(now);
+        self.trim()
+    }
+
+    /// Moves the playlist past holes that will not be filled.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        let Some(end) = self.run_end() else { return };
+        let Some((&next, part)) = self.parts.range(end + 1..).next() else {
+            self.hole_since = None;
+            return;
+        };
+        let since = *self.hole_since.get_or_insert(now);
+        let restarted =
+            self.parts.get(&end).is_some_and(|last| last.record.generation < part.record.generation);
+        if restarted || now.millis_since(since) >= HOLE_MS {
+            self.floor = self.parts.range(next..).find(|(_, part)| part.record.first).map(|(n, _)| *n);
+            self.hole_since = None;
+        }
+    }
+
+    /// The first number of a hole in the records that the playlist waits for.
+    pub(crate) fn hole(&self) -> Option<u64> {
+        self.hole_since?;
+        self.run_end().map(|end| end + 1)
+    }
+
+    fn run_start(&self) -> Option<u64> {
+        if let Some(floor) = self.floor {
+            return Some(floor);
+        }
+        // Nothing was handed out yet: the longest run that ends at the head.
+        let mut start = None;
+        let mut expected = self.head()?;
+        for (number, part) in self.parts.iter().rev() {
+            if *number != expected {
+                break;
+            }
+            if part.record.first {
+                start = Some(*number);
+            }
+            expected = expected.wrapping_sub(1);
+        }
+        start
+    }
+
+    fn run_end(&self) -> Option<u64> {
+        let mut end = self.run_start()?;
+        let generation = self.parts.get(&end)?.record.generation;
+        for (number, part) in self.parts.range(end..) {
+            if *number > end + 1 || part.record.generation != generation {
+                break;
+            }
+            end = *number;
+        }
+        Some(end)
+    }
+
+    /// The records that a playlist lists, oldest first.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Record> {
+        let range = self.run_start().zip(self.run_end()).filter(|(start, end)| start <= end);
+        range
+            .map(|(start, end)| self.parts.range(start..=end))
+            .into_iter()
+            .flatten()
+            .map(|(_, part)| &part.record)
+    }
+
+    /// A playlist was handed out: its start stays.
+    pub(crate) fn pin(&mut self) {
+        self.floor = self.run_start();
+    }
+
+    /// The numbers of a segment's parts when all of them are known.
+    pub(crate) fn segment(&self, segment: u64, ended: bool) -> Option<Vec<u64>> {
+        let numbers: Vec<u64> = self
+            .parts
+            .iter()
+            .filter(|(_, part)| part.record.segment == segment)
+            .map(|(number, _)| *number)
+            .collect();
+        let begins = numbers.first().is_some_and(|first| self.parts[first].record.first);
+        let ends = ended || self.head().is_some_and(|head| self.parts[&head].record.segment > segment);
+        (begins && ends).then_some(numbers)
+    }
+
+    /// The bytes of these parts, joined, when all are whole.
+    pub(crate) fn join(&self, numbers: &[u64]) -> Option<Bytes> {
+        if let [only] = numbers {
+            return self.part(*only)?.bytes();
+        }
+        let mut joined = BytesMut::new();
+        for number in numbers {
+            joined.extend_from_slice(&self.part(*number)?.bytes()?);
+        }
+        Some(joined.freeze())
+    }
+
+    /// Lets go of the oldest media held. Returns the bytes freed; 0 when none is held.
+    pub(crate) fn forget_oldest(&mut self) -> usize {
+        self.parts.values_mut().find(|part| part.held() > 0 && !part.wanted).map_or(0, Part::forget)
+    }
+
+    /// The program date time of the oldest media held.
+    pub(crate) fn oldest_held(&self) -> Option<u64> {
+        self.parts.values().find(|part| part.held() > 0).map(|part| part.record.program_date_time.0)
+    }
+
+    fn trim(&mut self) -> usize {
+        let Some(newest) = self.parts.last_key_value().map(|(_, part)| part.record.program_date_time.0)
+        else {
+            return 0;
+        };
+        let mut freed = 0;
+        while let Some((number, part)) = self.parts.first_key_value() {
+            let old = part.record.program_date_time.0.saturating_add(LISTED_MS) < newest;
+            if !(old || self.parts.len() > RECORDS_MAX) || part.wanted {
+                break;
+            }
+            let number = *number;
+            self.open.remove(&number);
+            freed += self.parts.remove(&number).map_or(0, |part| part.held());
+        }
+        if self.floor.is_some_and(|floor| !self.parts.contains_key(&floor)) {
+            let floor = self.floor.unwrap_or(0);
+            self.floor = self.parts.range(floor..).find(|(_, part)| part.record.first).map(|(n, _)| *n);
+        }
+        freed
+    }
+}

@@ -1,0 +1,132 @@
+//! What a viewer lives through, told in virtual time.
+
+mod world;
+
+use millstream_swarm::{Event, Source};
+use world::{AUDIO, Manners, VIDEO, World};
+
+fn watching(edges: usize) -> World {
+    let mut world = World::new(edges);
+    world.watch(VIDEO);
+    world.watch(AUDIO);
+    world
+}
+
+#[test]
+fn it_starts_by_http_and_lives_on_pushed_pieces() {
+    let mut world = watching(2);
+    world.run(5_000);
+    let at_first = world.origin_bytes;
+    assert!(at_first > 0, "the first parts come by HTTP while channels open");
+    world.run(20_000);
+    assert_eq!(world.origin_bytes, at_first, "nothing more comes from the origin");
+    assert_eq!(world.stalled_ms(), 0);
+    assert!(world.player[&VIDEO].played > 80);
+    let stats = world.swarm.stats();
+    assert!(stats.edge_bytes > 8_000_000, "{stats:?}");
+    assert_eq!(stats.pieces_rejected, 0);
+    assert_eq!(world.edges[1].bytes_sent, 0, "the edge that stands by sends no pieces");
+}
+
+#[test]
+fn without_edges_everything_comes_by_http_and_is_verified() {
+    let mut world = watching(0);
+    world.run(20_000);
+    assert!(world.stalled_ms() < 500, "{}", world.stalled_ms());
+    assert!(world.player[&VIDEO].played > 60, "{}", world.player[&VIDEO].played);
+    assert!(world.swarm.stats().pieces_verified > 100);
+}
+
+#[test]
+fn a_primary_that_dies_costs_no_stall() {
+    let mut world = watching(2);
+    world.run(8_000);
+    world.kill_edge(0);
+    world.run(12_000);
+    assert_eq!(world.stalled_ms(), 0);
+    assert!(world.edges[1].bytes_sent > 1_000_000, "the other edge took over");
+}
+
+#[test]
+fn when_both_edges_are_gone_the_origin_carries_on() {
+    let mut world = watching(2);
+    world.run(8_000);
+    world.kill_edge(0);
+    world.kill_edge(1);
+    world.run(20_000);
+    assert!(world.stalled_ms() <= 1_000, "{}", world.stalled_ms());
+    assert!(world.player[&VIDEO].played > 90);
+}
+
+#[test]
+fn a_primary_that_pushes_nothing_is_replaced() {
+    let mut world = watching(2);
+    world.edges[0].manners = Manners { never_sends: true, ..Manners::default() };
+    world.run(15_000);
+    assert_eq!(world.stalled_ms(), 0);
+    let second = world.edge_id(1);
+    assert!(world.count(|event| matches!(event, Event::Primary { edge, .. } if *edge == second)) > 0);
+    let stats = world.swarm.stats();
+    assert!(stats.edge_bytes > 3_000_000, "{stats:?}");
+}
+
+#[test]
+fn two_bad_pieces_end_a_lane_and_are_not_paid() {
+    let mut world = watching(2);
+    world.edges[0].manners = Manners { corrupt_every: 10, ..Manners::default() };
+    world.run(20_000);
+    assert_eq!(world.stalled_ms(), 0);
+    assert!(world.edges[0].refused, "the edge was told");
+    let bad = world.edge_id(0);
+    let from_it =
+        |event: &Event| matches!(event, Event::BadPiece { source: Source::Edge(edge), .. } if *edge == bad);
+    assert_eq!(world.count(from_it), 2);
+    let stats = world.swarm.stats();
+    let lane = stats.edges.iter().find(|lane| lane.edge == bad).unwrap();
+    assert!(lane.payable < lane.received, "{lane:?}");
+}
+
+#[test]
+fn vouchers_say_exactly_what_was_verified_and_used() {
+    let mut world = watching(2);
+    world.run(30_000);
+    let stats = world.swarm.stats();
+    let payable: u64 = stats.edges.iter().map(|lane| lane.payable).sum();
+    assert_eq!(payable, stats.edge_bytes, "each byte once");
+    let voucher = world.edges[0].voucher.clone().expect("the edge got vouchers");
+    assert!(stats.edges[0].payable - voucher.payable < 2 << 20, "within one interval");
+    assert!(!world.brought.is_empty());
+    assert!(stats.vouchers_accepted > 0);
+    let unsigned = world.edges[0].bytes_sent - voucher.received;
+    assert!(unsigned <= (2 << 20) / 2, "signing stays well inside the window: {unsigned}");
+}
+
+#[test]
+fn the_tracker_may_die_and_every_voucher_arrives_afterwards() {
+    let mut world = watching(2);
+    world.run(8_000);
+    world.tracker_up = false;
+    world.swarm.handle(millstream_swarm::Input::TrackerClosed, world.now);
+    let before = world.brought.len();
+    world.run(300_000);
+    assert_eq!(world.stalled_ms(), 0);
+    assert_eq!(world.brought.len(), before);
+    world.tracker_up = true;
+    world.open_tracker();
+    world.run(12_000);
+    assert_eq!((world.joins, world.resumes), (1, 1), "the session was resumed, not begun anew");
+    let stats = world.swarm.stats();
+    assert!(stats.edges[0].booked + (4 << 20) > stats.edges[0].payable, "{stats:?}");
+}
+
+#[test]
+fn the_publisher_may_go_and_come_back() {
+    let mut world = watching(2);
+    world.run(8_000);
+    world.publishing = false;
+    world.run(5_000);
+    let played = world.player[&VIDEO].played;
+    world.publishing = true;
+    world.run(10_000);
+    assert!(world.player[&VIDEO].played > played + 30);
+}

@@ -1,0 +1,670 @@
+//! A small world in virtual time around one swarm: a packager, edges, an origin, a tracker and a player.
+//!
+//! Everything here is honest unless a test says otherwise, and all cryptography is real.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the world")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, a surprise shall be loud")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Bytes, BytesMut};
+use millstream_model::{
+    BitRate, EdgeId, Fingerprint, Instant, MediaTime, Micros, PIECE_BYTES, Price, RenditionId, SessionId,
+    StreamId, WallTime,
+};
+use millstream_swarm::{Config, Content, Event, FetchId, Input, Output, Resource, Swarm, WantId};
+use millstream_wire::{
+    frame::{Deframer, Frame, Span, Subscription, write_framed},
+    media::{Catalog, Delegation, Media, Record, Rendition, hash_pieces},
+    session::{Certificate, Grant, Receipt, Voucher},
+    sign::{Context, SecretKey, SessionSecret, Signed, Signer as _},
+    tracker::{Challenge, EdgeAddress, EdgeOffer, FromViewer, ToViewer, Welcome},
+};
+
+pub const PART_MS: u64 = 250;
+pub const PARTS_PER_SEGMENT: u64 = 8;
+pub const VIDEO: RenditionId = RenditionId(0);
+pub const AUDIO: RenditionId = RenditionId(1);
+const WALL: u64 = 1_800_000_000_000;
+const EDGE_MS: u64 = 10;
+const HTTP_MS: u64 = 25;
+const WINDOW: u32 = 2 << 20;
+
+pub fn stream() -> StreamId {
+    StreamId::new("demo").unwrap()
+}
+
+/// How an edge behaves.
+#[derive(Clone, Copy, Default)]
+pub struct Manners {
+    /// Flips a bit in every n-th piece; 0 for never.
+    pub corrupt_every: u64,
+    /// Sends records, but pieces only when asked.
+    pub never_pushes: bool,
+    /// Sends no pieces at all, not even when asked.
+    pub never_sends: bool,
+}
+
+pub struct TestEdge {
+    secret: SecretKey,
+    pub up: bool,
+    pub connected: bool,
+    pub manners: Manners,
+    told: BTreeMap<RenditionId, Subscription>,
+    pub pieces_sent: u64,
+    pub bytes_sent: u64,
+    pub subscriptions: u64,
+    pub requests: u64,
+    pub voucher: Option<Voucher>,
+    pub refused: bool,
+}
+
+pub struct World {
+    pub swarm: Swarm,
+    pub now: Instant,
+    queue: BTreeMap<(u64, u64), Input>,
+    order: u64,
+    root: SecretKey,
+    packager: SecretKey,
+    tracker: SecretKey,
+    session_secret: SessionSecret,
+    pub session: SessionId,
+    pub records: BTreeMap<RenditionId, Vec<Signed<Record>>>,
+    pub media: BTreeMap<(RenditionId, u64), Bytes>,
+    catalog: Signed<Catalog>,
+    delegation: Signed<Delegation>,
+    pub edges: Vec<TestEdge>,
+    pub publishing: bool,
+    pub origin_up: bool,
+    pub tracker_up: bool,
+    pub cap: u64,
+    next_part_at: u64,
+    pub origin_bytes: u64,
+    pub origin_records: u64,
+    waiting_records: Vec<(FetchId, RenditionId, u64)>,
+    pub events: Vec<Event>,
+    pub brought: Vec<Signed<Voucher>>,
+    pub delivered: BTreeMap<(RenditionId, u64), Instant>,
+    pub player: BTreeMap<RenditionId, Player>,
+    pub joins: u64,
+    pub resumes: u64,
+}
+
+/// Plays one rendition: wants part after part, and counts what came too late.
+#[derive(Default)]
+pub struct Player {
+    next: Option<u64>,
+    want: Option<(WantId, Resource)>,
+    /// When it began to play, and with which part.
+    begun: Option<(Instant, u64)>,
+    pub stalled_ms: u64,
+    pub played: u64,
+}
+
+impl World {
+    pub fn new(edges: usize) -> Self {
+        let key = |n: u8| SecretKey::from_seed(&[n; 32]);
+        let (root, packager, tracker) = (key(1), key(2), key(3));
+        let session_secret = SessionSecret::from_bytes(&[7; 32]).unwrap();
+        let now = Instant::from_millis(1_000);
+        let swarm = Swarm::new(
+            Config {
+                stream: stream(),
+                key: session_secret.public(),
+                ticket: None,
+                root: Some(root.public()),
+                origin: Some("http://origin".into()),
+                wall: WallTime(WALL),
+                latency_ms: 3_000,
+                data_channels: true,
+                seed: 42,
+            },
+            now,
+        );
+        let delegation = Signed::new(
+            Delegation {
+                stream: stream(),
+                generation: 1,
+                packager: packager.public(),
+                not_before: WallTime(WALL - 1_000_000),
+                expires: WallTime(WALL + 100_000_000),
+            },
+            Context::None,
+            &root,
+        );
+        let catalog = Signed::new(catalog(1, false), Context::Stream(&stream()), &packager);
+        let edges = (0..edges)
+            .map(|n| TestEdge {
+                secret: key(100 + u8::try_from(n).unwrap()),
+                up: true,
+                connected: false,
+                manners: Manners::default(),
+                told: BTreeMap::new(),
+                pieces_sent: 0,
+                bytes_sent: 0,
+                subscriptions: 0,
+                requests: 0,
+                voucher: None,
+                refused: false,
+            })
+            .collect();
+        let mut world = Self {
+            swarm,
+            now,
+            queue: BTreeMap::new(),
+            order: 0,
+            root,
+            packager,
+            tracker,
+            session_secret,
+            session: SessionId([9; 16]),
+            records: BTreeMap::new(),
+            media: BTreeMap::new(),
+            catalog,
+            delegation,
+            edges,
+            publishing: true,
+            origin_up: true,
+            tracker_up: true,
+            cap: 1 << 40,
+            next_part_at: 0,
+            origin_bytes: 0,
+            origin_records: 0,
+            waiting_records: Vec::new(),
+            events: Vec::new(),
+            brought: Vec::new(),
+            delivered: BTreeMap::new(),
+            player: BTreeMap::new(),
+            joins: 0,
+            resumes: 0,
+        };
+        // The show has been on for eight seconds when the viewer comes.
+        for _ in 0..4 * PARTS_PER_SEGMENT {
+            world.publish();
+        }
+        world.next_part_at = now.0 / 1_000 + PART_MS;
+        world.open_tracker();
+        world
+    }
+
+    pub fn edge_id(&self, n: usize) -> EdgeId {
+        self.edges[n].secret.public()
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(WALL + self.now.0 / 1_000)
+    }
+
+    pub fn open_tracker(&mut self) {
+        let challenge = Challenge {
+            nonce: SessionId([5; 16]),
+            tracker: self.tracker.public(),
+            time: self.wall().plus_millis(EDGE_MS),
+        };
+        self.post(EDGE_MS, Input::TrackerOpen);
+        self.post(EDGE_MS, Input::Tracker(ToViewer::Challenge(challenge)));
+    }
+
+    fn post(&mut self, after_ms: u64, input: Input) {
+        self.order += 1;
+        self.queue.insert((self.now.0 + after_ms * 1_000, self.order), input);
+    }
+
+    /// Signs the next part of both renditions.
+    pub fn publish(&mut self) {
+        for (rendition, size) in [(VIDEO, 100_000u32), (AUDIO, 6_000)] {
+            let known = self.records.entry(rendition).or_default();
+            let number = known.len() as u64 + 1_000;
+            let index = known.len() as u64;
+            let part = u16::try_from(index % PARTS_PER_SEGMENT).unwrap();
+            let seed = u8::try_from(number % 251).unwrap() ^ rendition.0;
+            let data: Bytes = (0..size)
+                .map(|n| seed.wrapping_add(u8::try_from(n % 253).unwrap()))
+                .collect::<Vec<_>>()
+                .into();
+            let start = WALL + 1_000 - 4 * PARTS_PER_SEGMENT * PART_MS;
+            let record = Record {
+                generation: 1,
+                catalog: 1,
+                rendition,
+                number,
+                segment: 50 + index / PARTS_PER_SEGMENT,
+                part,
+                media_time: MediaTime(index * PART_MS),
+                duration: 250,
+                program_date_time: WallTime(start + index * PART_MS),
+                discontinuity: 0,
+                independent: part == 0,
+                first: part == 0,
+                size,
+                pieces: hash_pieces(&data),
+                previous: known.last().map_or(Record::NO_PREVIOUS, Signed::digest),
+            };
+            known.push(Signed::new(record, Context::Stream(&stream()), &self.packager));
+            self.media.insert((rendition, number), data);
+        }
+    }
+
+    fn tell_edges(&mut self) {
+        for n in 0..self.edges.len() {
+            for rendition in [VIDEO, AUDIO] {
+                let record = self.records[&rendition].last().unwrap().clone();
+                let number = record.unverified().number;
+                let told = self.edges[n].told.get(&rendition).copied();
+                if self.edges[n].connected
+                    && matches!(told, Some(Subscription::Records | Subscription::Pieces))
+                {
+                    self.edge_says(n, &Frame::Record(record));
+                }
+                if told == Some(Subscription::Pieces) && !self.edges[n].manners.never_pushes {
+                    self.send_pieces(n, Span { rendition, number, first: 0, count: u32::MAX });
+                }
+            }
+        }
+    }
+
+    fn edge_says(&mut self, n: usize, frame: &Frame) {
+        if self.edges[n].connected && self.edges[n].up {
+            let edge = self.edge_id(n);
+            self.post(EDGE_MS, Input::EdgeMessage { edge, message: frame.encode() });
+        }
+    }
+
+    fn send_pieces(&mut self, n: usize, span: Span) {
+        let Some(data) = self.media.get(&(span.rendition, span.number)).cloned() else {
+            return self.edge_says(n, &Frame::Missing(span));
+        };
+        if self.edges[n].manners.never_sends {
+            return;
+        }
+        let pieces = data.chunks(PIECE_BYTES as usize);
+        for (index, piece) in (0u32..).zip(pieces).skip(span.first as usize).take(span.count as usize) {
+            let edge = &mut self.edges[n];
+            edge.pieces_sent += 1;
+            edge.bytes_sent += piece.len() as u64;
+            let mut bytes = piece.to_vec();
+            if edge.manners.corrupt_every > 0 && edge.pieces_sent.is_multiple_of(edge.manners.corrupt_every) {
+                bytes[17] ^= 1;
+            }
+            let frame =
+                Frame::Piece { rendition: span.rendition, number: span.number, index, data: bytes.into() };
+            self.edge_says(n, &frame);
+        }
+    }
+
+    pub fn kill_edge(&mut self, n: usize) {
+        let edge = self.edge_id(n);
+        self.edges[n].up = false;
+        self.edges[n].connected = false;
+        self.edges[n].told.clear();
+        // Data in flight still arrives; that the edge is gone shows after a while.
+        self.post(3_000, Input::EdgeClosed { edge });
+    }
+
+    /// Plays for this long.
+    pub fn run(&mut self, millis: u64) {
+        let until = self.now.0 + millis * 1_000;
+        loop {
+            self.work_off();
+            let input = self.queue.first_key_value().map(|(key, _)| key.0);
+            let timer = self.swarm.deadline().map(|at| at.0.max(self.now.0 + 1));
+            let part = self.publishing.then_some(self.next_part_at * 1_000);
+            let next = [input, timer, part].into_iter().flatten().min().unwrap_or(until);
+            if next > until {
+                self.now = Instant(until);
+                return;
+            }
+            self.now = Instant(next.max(self.now.0));
+            if part == Some(next) {
+                self.next_part_at += PART_MS;
+                self.publish();
+                self.tell_edges();
+                self.release_records();
+            } else if input == Some(next) {
+                let (_, input) = self.queue.pop_first().unwrap();
+                self.swarm.handle(input, self.now);
+            } else {
+                self.swarm.handle_timeout(self.now);
+            }
+        }
+    }
+
+    fn work_off(&mut self) {
+        while let Some(output) = self.swarm.poll() {
+            self.carry_out(output);
+            self.play();
+        }
+        self.play();
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Tracker(message) => self.tracker_hears(message),
+            Output::Connect { edge, .. } => {
+                let n = (0..self.edges.len()).find(|n| self.edge_id(*n) == edge).unwrap();
+                if self.edges[n].up {
+                    self.edges[n].connected = true;
+                    self.post(60, Input::EdgeOpen { edge, fingerprint: Fingerprint([4; 32]) });
+                }
+            }
+            Output::Disconnect { edge } => {
+                let n = (0..self.edges.len()).find(|n| self.edge_id(*n) == edge).unwrap();
+                self.edges[n].connected = false;
+                self.edges[n].told.clear();
+            }
+            Output::Send { edge, message } => {
+                let n = (0..self.edges.len()).find(|n| self.edge_id(*n) == edge).unwrap();
+                let frame = Frame::decode(message).unwrap().unwrap();
+                if self.edges[n].connected && self.edges[n].up {
+                    self.edge_hears(n, frame);
+                }
+            }
+            Output::Fetch { fetch, url, range, .. } => self.origin_hears(fetch, &url, range),
+            Output::Sign { sign, message } => {
+                let signature = self.session_secret.sign(&message);
+                self.post(1, Input::Signed { sign, signature });
+            }
+            Output::Deliver { want, content } => self.player_gets(want, Ok(content)),
+            Output::Refuse { want, status } => self.player_gets(want, Err(status)),
+            Output::Event(event) => self.events.push(event),
+            Output::Abort { .. } => {}
+        }
+    }
+
+    fn tracker_hears(&mut self, message: FromViewer) {
+        if !self.tracker_up {
+            return;
+        }
+        match message {
+            FromViewer::Join { .. } => {
+                self.joins += 1;
+                self.welcome();
+            }
+            FromViewer::Resume { certificate, proof } => {
+                certificate.verify(&self.tracker.public(), Context::None).unwrap();
+                proof.verify(&self.session_secret.public(), Context::None).unwrap();
+                self.resumes += 1;
+                self.welcome();
+            }
+            FromViewer::Voucher { voucher } => {
+                let said = voucher.verify(&self.session_secret.public(), Context::None).unwrap().clone();
+                let receipt = Receipt {
+                    session: said.session,
+                    edge: said.edge,
+                    payable: said.payable,
+                    earned: Micros(1),
+                    voucher: voucher.digest(),
+                    at: self.wall(),
+                };
+                self.brought.push(voucher);
+                let receipt = Signed::new(receipt, Context::None, &self.tracker);
+                self.post(EDGE_MS, Input::Tracker(ToViewer::Receipt { receipt }));
+            }
+            FromViewer::Renew { edge } => {
+                let n = (0..self.edges.len()).find(|n| self.edge_id(*n) == edge).unwrap();
+                let grants = vec![self.grant(n)];
+                self.post(EDGE_MS, Input::Tracker(ToViewer::Grants { grants }));
+            }
+            FromViewer::Report { .. } | FromViewer::Signal(_) | FromViewer::Leave => {}
+        }
+    }
+
+    fn grant(&self, n: usize) -> Signed<Grant> {
+        let grant = Grant {
+            tracker: self.tracker.public(),
+            session: self.session,
+            key: self.session_secret.public(),
+            stream: stream(),
+            edge: self.edge_id(n),
+            price: Price(100),
+            cap_bytes: self.cap,
+            serial: u32::try_from(self.now.0 / 1_000_000).unwrap(),
+            issued: self.wall(),
+            expires: self.wall().plus_millis(120_000),
+        };
+        Signed::new(grant, Context::None, &self.tracker)
+    }
+
+    fn welcome(&mut self) {
+        let certificate = Certificate {
+            session: self.session,
+            stream: stream(),
+            key: self.session_secret.public(),
+            issued: self.wall(),
+            expires: self.wall().plus_millis(3_600_000),
+        };
+        let edges = (0..self.edges.len())
+            .map(|n| EdgeOffer {
+                id: self.edge_id(n),
+                address: EdgeAddress {
+                    sockets: vec!["127.0.0.1:4443".parse().unwrap()],
+                    ufrag: "edge".into(),
+                    password: "p".repeat(24),
+                    fingerprint: Fingerprint([1; 32]),
+                },
+                grant: self.grant(n),
+            })
+            .collect();
+        let welcome = Welcome {
+            session: self.session,
+            certificate: Signed::new(certificate, Context::None, &self.tracker),
+            stream: stream(),
+            root: self.root.public(),
+            origin: "http://origin".into(),
+            token: None,
+            edges,
+            time: self.wall().plus_millis(EDGE_MS),
+            report_ms: 5_000,
+        };
+        self.post(EDGE_MS, Input::Tracker(ToViewer::Welcome(Box::new(welcome))));
+    }
+
+    fn edge_hears(&mut self, n: usize, frame: Frame) {
+        match frame {
+            Frame::Hello { grant, hello, .. } => {
+                grant.verify(&self.tracker.public(), Context::None).unwrap();
+                hello.verify(&self.session_secret.public(), Context::None).unwrap();
+                self.edge_says(n, &Frame::Welcome { protocol: 1, window: WINDOW });
+                self.edge_says(n, &Frame::Delegation(self.delegation.clone()));
+                self.edge_says(n, &Frame::Catalog(self.catalog.clone()));
+            }
+            Frame::Subscribe { rendition, want, from } => {
+                self.edges[n].subscriptions += 1;
+                self.edges[n].told.insert(rendition, want);
+                let missed: Vec<_> = self.records[&rendition]
+                    .iter()
+                    .filter(|record| from > 0 && record.unverified().number >= from)
+                    .cloned()
+                    .collect();
+                for record in missed {
+                    let number = record.unverified().number;
+                    self.edge_says(n, &Frame::Record(record));
+                    if want == Subscription::Pieces && !self.edges[n].manners.never_pushes {
+                        self.send_pieces(n, Span { rendition, number, first: 0, count: u32::MAX });
+                    }
+                }
+            }
+            Frame::Request(span) => {
+                self.edges[n].requests += 1;
+                self.send_pieces(n, span);
+            }
+            Frame::Voucher(voucher) => {
+                let said = voucher.verify(&self.session_secret.public(), Context::None).unwrap();
+                self.edges[n].voucher = Some(said.clone());
+            }
+            Frame::Ping(value) => self.edge_says(n, &Frame::Pong(value)),
+            Frame::Refuse { .. } => self.edges[n].refused = true,
+            _ => {}
+        }
+    }
+
+    fn origin_hears(&mut self, fetch: FetchId, url: &str, range: Option<(u64, u64)>) {
+        if !self.origin_up {
+            return self.post(HTTP_MS, Input::FetchFailed { fetch, status: None });
+        }
+        let path = url.strip_prefix("http://origin/s/demo/").unwrap();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        if path == "start" {
+            let mut body = BytesMut::new();
+            write_framed(&Frame::Delegation(self.delegation.clone()).encode(), &mut body);
+            write_framed(&Frame::Catalog(self.catalog.clone()).encode(), &mut body);
+            for records in self.records.values() {
+                for record in records.iter().rev().take(16) {
+                    write_framed(&Frame::Record(record.clone()).encode(), &mut body);
+                }
+            }
+            return self.post(HTTP_MS, Input::Fetched { fetch, body: body.freeze() });
+        }
+        if path == "records" {
+            let field = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).unwrap();
+            let rendition = if field("rendition=") == "video" { VIDEO } else { AUDIO };
+            self.waiting_records.push((fetch, rendition, field("from=").parse().unwrap()));
+            return self.release_records();
+        }
+        let (name, file) = path.split_once('/').unwrap();
+        let rendition = if name == "video" { VIDEO } else { AUDIO };
+        let number = file.strip_prefix('p').unwrap().strip_suffix(".m4s").unwrap().parse().unwrap();
+        let Some(data) = self.media.get(&(rendition, number)) else {
+            return self.post(HTTP_MS, Input::FetchFailed { fetch, status: Some(404) });
+        };
+        let body = match range {
+            Some((first, last)) => {
+                data.slice(usize::try_from(first).unwrap()..=usize::try_from(last).unwrap())
+            }
+            None => data.clone(),
+        };
+        self.origin_bytes += body.len() as u64;
+        self.post(HTTP_MS, Input::Fetched { fetch, body });
+    }
+
+    fn release_records(&mut self) {
+        for (fetch, rendition, from) in std::mem::take(&mut self.waiting_records) {
+            let mut body = BytesMut::new();
+            for record in self.records[&rendition].iter().rev() {
+                if record.unverified().number >= from {
+                    write_framed(&Frame::Record(record.clone()).encode(), &mut body);
+                }
+            }
+            if body.is_empty() {
+                self.waiting_records.push((fetch, rendition, from));
+            } else {
+                self.origin_records += 1;
+                self.post(HTTP_MS, Input::Fetched { fetch, body: body.freeze() });
+            }
+        }
+    }
+
+    /// Begins to play a rendition.
+    pub fn watch(&mut self, rendition: RenditionId) {
+        self.player.insert(rendition, Player::default());
+        self.play();
+    }
+
+    fn play(&mut self) {
+        let mut wants = Vec::new();
+        for (rendition, player) in &mut self.player {
+            if player.want.is_some() {
+                continue;
+            }
+            self.order += 1;
+            let want = WantId(u32::try_from(self.order).unwrap());
+            let name = if *rendition == VIDEO { "video" } else { "audio" }.to_string();
+            let resource = match player.next {
+                None => Resource::Playlist { rendition: name, at: None },
+                Some(number) => Resource::Part { rendition: name, number },
+            };
+            player.want = Some((want, resource.clone()));
+            wants.push((want, resource));
+        }
+        for (want, resource) in wants {
+            self.swarm.handle(Input::Want { want, resource }, self.now);
+        }
+    }
+
+    fn player_gets(&mut self, want: WantId, content: Result<Content, u16>) {
+        let hit = self.player.iter_mut().find(|(_, p)| p.want.as_ref().is_some_and(|(id, _)| *id == want));
+        let Some((rendition, player)) = hit else { return };
+        let (_, resource) = player.want.take().unwrap();
+        match (resource, content) {
+            (Resource::Playlist { .. }, Ok(Content::Playlist(text))) => {
+                let numbers: BTreeSet<u64> = text
+                    .split("/p")
+                    .skip(1)
+                    .filter_map(|rest| rest.split(".m4s").next()?.parse().ok())
+                    .collect();
+                let newest = numbers.last().unwrap();
+                // Three seconds behind the newest part.
+                player.next = Some((newest - 11).max(*numbers.first().unwrap()));
+            }
+            (Resource::Part { number, .. }, Ok(Content::Media(bytes))) => {
+                assert_eq!(bytes, self.media[&(*rendition, number)], "a wrong byte was played");
+                self.delivered.insert((*rendition, number), self.now);
+                player.played += 1;
+                // It begins to play with a second in its buffer, as real players do.
+                if player.played == 4 {
+                    player.begun = Some((self.now, number - 3));
+                }
+                let (begun, first) = player.begun.unwrap_or((self.now, number));
+                let due = begun.0 + (number - first) * PART_MS * 1_000;
+                if self.now.0 > due {
+                    let late = self.now.0 - due;
+                    player.stalled_ms += late / 1_000;
+                    player.begun = Some((Instant(begun.0 + late), first));
+                }
+                player.next = Some(number + 1);
+                let at =
+                    self.records[rendition][0].unverified().program_date_time.0 + (number - 1_000) * PART_MS;
+                if *rendition == VIDEO {
+                    let playhead = WallTime(at.saturating_sub(2_750));
+                    let input = Input::Playhead { at: playhead, buffer_ms: 2_500, stalls: 0, stalled_ms: 0 };
+                    self.swarm.handle(input, self.now);
+                }
+            }
+            (resource, other) => panic!("the player asked for {resource:?} and got {other:?}"),
+        }
+    }
+
+    pub fn stalled_ms(&self) -> u64 {
+        self.player.values().map(|player| player.stalled_ms).sum()
+    }
+
+    pub fn count(&self, test: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|event| test(event)).count()
+    }
+}
+
+fn catalog(version: u32, ended: bool) -> Catalog {
+    let rendition = |id, name: &str, media, codecs: &str| Rendition {
+        id,
+        name: name.into(),
+        group: name.into(),
+        media,
+        codecs: codecs.into(),
+        bandwidth: BitRate(3_200_000),
+        timescale: 1_000,
+        target_duration_ms: 4_000,
+        part_target_ms: 250,
+        init: Bytes::from_static(b"init"),
+    };
+    Catalog {
+        generation: 1,
+        version,
+        created: WallTime(WALL),
+        ended,
+        renditions: vec![
+            rendition(
+                VIDEO,
+                "video",
+                Media::Video { width: 1280, height: 720, frame_rate_milli: 30_000 },
+                "avc1.64001f",
+            ),
+            rendition(AUDIO, "audio", Media::Audio { channels: 2, sample_rate: 48_000 }, "mp4a.40.2"),
+        ],
+    }
+}
+
+/// Reads a framed body back, for tests of bodies.
+pub fn frames(body: &[u8]) -> Vec<Frame> {
+    let mut deframer = Deframer::default();
+    deframer.push(body);
+    std::iter::from_fn(|| deframer.next_frame().unwrap()).collect()
+}
