@@ -1,0 +1,37 @@
+// Puts a swarm under hls.js: as configuration for a new instance, or under one that a page made itself.
+
+import type Hls from 'hls.js';
+import type { FragmentLoaderContext, HlsConfig, PlaylistLoaderContext } from 'hls.js';
+import { adoptBandwidth, swarmAbrController } from './bandwidth';
+import { swarmLoader } from './loader';
+import type { Swarm } from './swarm';
+
+/** Seconds behind live that the player aims at, unless the page's own configuration says otherwise. */
+export const TARGET_LATENCY_S = 3;
+
+/** What a new `Hls` needs to play from `swarm`: `new Hls({ ...swarmConfig(Hls, swarm), …yours })`. */
+export function swarmConfig(hls: typeof Hls, swarm: Swarm): Partial<HlsConfig> {
+  return {
+    ...loaders(swarm),
+    abrController: swarmAbrController(hls.DefaultConfig.abrController, swarm.bandwidth),
+    lowLatencyMode: true,
+    liveSyncDuration: TARGET_LATENCY_S,
+  };
+}
+
+/** Lets an `Hls` that has loaded nothing yet play from `swarm`. */
+export function attach(hls: Hls, swarm: Swarm): void {
+  Object.assign(hls.config, loaders(swarm));
+  adoptBandwidth(hls, swarm.bandwidth);
+}
+
+function loaders(swarm: Swarm): Partial<HlsConfig> {
+  return {
+    pLoader: swarmLoader<PlaylistLoaderContext>(swarm),
+    fLoader: swarmLoader<FragmentLoaderContext>(swarm),
+    // It would download a segment of the lowest rendition to measure a memcpy.
+    testBandwidth: false,
+    // Answers come whole; nothing would be won.
+    progressive: false,
+  };
+}

@@ -1,0 +1,27 @@
+// Millstream's player: `<millstream-player>` for pages, `attach` and `swarmConfig` for those with an hls.js of their
+// own. Importing it defines the elements.
+
+import { MillstreamPlayer } from './element/player';
+import { MillstreamStats } from './element/stats';
+
+export { EdgeConnection, EdgeConnectionError, SdpError } from './edge-connection';
+export type { Channel, CloseReason, EdgeAddress, EdgeConnectionOptions } from './edge-connection';
+export type { ErrorDetail, ModeDetail, PlainReason, PlayerErrorName } from './element/player';
+export { attach, swarmConfig, TARGET_LATENCY_S } from './hls/attach';
+export { LoadFailure } from './hls/swarm';
+export type { Bandwidth, MediaAnswer, MediaRequest, Swarm, Watch } from './hls/swarm';
+export type { OpenSession, Session, SessionOptions } from './session';
+export { SessionKey } from './session-key';
+export type { BytesBySource, EdgeStats, PlayerStats } from './stats';
+export { missingSupport } from './support';
+export type { Missing } from './support';
+export { TrackerSocket } from './tracker-socket';
+export type { TrackerSocketOptions, TrackerState, Typed } from './tracker-socket';
+export { Door, DoorError } from './wasm/instance';
+export { MillstreamPlayer, MillstreamStats };
+
+// A server that renders pages imports this too, and has no elements.
+if (globalThis.customElements !== undefined) {
+  if (customElements.get('millstream-stats') === undefined) customElements.define('millstream-stats', MillstreamStats);
+  if (customElements.get('millstream-player') === undefined) customElements.define('millstream-player', MillstreamPlayer);
+}
