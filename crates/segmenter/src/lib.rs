@@ -13,10 +13,20 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod audio;
+mod cadence;
+mod cmaf;
 pub mod codec;
+mod cut;
+mod hold;
 mod output;
+mod press;
+mod roster;
 mod sample;
 mod segmenter;
+mod timeline;
+mod track;
+mod video;
 
 pub use output::{AUDIO, Complaint, Media, Output, Part, TARGET_DURATION_MS, Track, VIDEO};
 pub use sample::{Sample, TrackConfig, TrackKind};

@@ -139,12 +139,6 @@ pub enum Complaint {
         /// Its size.
         bytes: usize,
     },
-    /// Too much is held before the stream can start; the sample was dropped.
-    #[error("{track:?}: too much is held before the stream can start")]
-    Full {
-        /// The track.
-        track: TrackKind,
-    },
     /// A video sample's decode time does not increase; it was dropped.
     #[error("video: a sample {by_ms} ms late")]
     Late {
@@ -188,6 +182,16 @@ pub enum Complaint {
         duration_ms: u64,
         /// The rendition's part target.
         part_target_ms: u32,
+    },
+    /// The box writer refused a part; it is lost.
+    #[error("rendition {rendition}: segment {segment} part {part} could not be written")]
+    Unwritten {
+        /// The rendition.
+        rendition: RenditionId,
+        /// Its segment.
+        segment: u64,
+        /// Its index in the segment.
+        part: u16,
     },
     /// Input after [`crate::Input::End`] was dropped.
     #[error("input after the end")]

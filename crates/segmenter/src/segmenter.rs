@@ -1,14 +1,26 @@
-//! The segmenter itself.
+//! The segmenter itself: what a publisher does, and when a continuity starts and stops.
 
 use millstream_model::WallTime;
 
 use crate::{
-    output::Output,
-    sample::{Sample, TrackConfig},
+    audio::Audio,
+    cadence::Cadence,
+    codec::{Aac, Avc},
+    hold::Hold,
+    output::{Complaint, Output},
+    press::Press,
+    roster::Roster,
+    sample::{Sample, TrackConfig, TrackKind},
+    timeline::Timeline,
+    track::PerTrack,
+    video::Video,
 };
 
 /// Bytes of one sample at most: half of what a part may have, a keyframe of 8K video.
 pub const SAMPLE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The latest start of a stream's timeline, in milliseconds: 35,000 years. Leaves room to count on.
+const MEDIA_START_MS_MAX: u64 = 1 << 50;
 
 /// Where a stream's numbers go on. The default is a new stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,23 +60,287 @@ pub enum Input {
 /// Turns a publisher's samples into parts. See the crate's head.
 #[derive(Debug)]
 pub struct Segmenter {
-    config: Config,
+    timeline: Timeline,
+    next_segment: NextSegment,
+    avc: Option<Avc>,
+    aac: Option<Aac>,
+    roster: Roster,
+    press: Press,
+    state: State,
+    told: Told,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between continuities.
+    Waiting(Hold),
+    /// In a continuity.
+    Running(Box<Lanes>),
+    Ended,
+}
+
+/// The tracks of a continuity.
+#[derive(Debug, Default)]
+struct Lanes {
+    video: Option<Video>,
+    audio: Option<Audio>,
+    /// The publisher has a track, or a configuration, that this continuity has not: the next keyframe begins
+    /// another.
+    stale: bool,
+}
+
+/// What was complained of already in this wait, lest every sample repeat it.
+#[derive(Debug, Default)]
+struct Told {
+    no_config: PerTrack<bool>,
+    no_keyframe: bool,
 }
 
 impl Segmenter {
     /// A segmenter before its first publisher.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config }
+        let start_ms = config.media_start_ms.min(MEDIA_START_MS_MAX);
+        Self {
+            timeline: Timeline::new(start_ms, config.next_discontinuity),
+            next_segment: config.next_segment,
+            avc: None,
+            aac: None,
+            roster: Roster::default(),
+            press: Press::default(),
+            state: State::Waiting(Hold::default()),
+            told: Told::default(),
+        }
     }
 
-    /// Takes what happened at `wall`. Drain [`Self::poll`] after each call.
+    /// Takes what happened at `wall`. Drain [`Self::poll`] after each call: what is not drained is kept.
     pub fn handle(&mut self, input: Input, wall: WallTime) {
-        let _ = (input, wall, self.config);
+        match (input, &self.state) {
+            (Input::Gone, State::Ended) => {}
+            (_, State::Ended) => self.press.complain(Complaint::Ended),
+            (Input::Config(config), _) => self.configure(config),
+            (Input::Sample(sample), _) => self.sample(sample, wall),
+            (Input::Gone, _) => self.leave(),
+            (Input::End, _) => {
+                self.leave();
+                self.state = State::Ended;
+                self.press.put(Output::Ended);
+            }
+        }
     }
 
     /// The next output; `None` when there is none until the next input.
     pub fn poll(&mut self) -> Option<Output> {
-        None
+        self.press.pop()
+    }
+
+    fn configure(&mut self, config: TrackConfig) {
+        let (track, changed) = match config {
+            TrackConfig::H264(raw) => {
+                let same = self.avc.as_ref().is_some_and(|avc| avc.raw == raw);
+                let parsed = if same { Ok(()) } else { Avc::parse(raw).map(|avc| self.avc = Some(avc)) };
+                (TrackKind::Video, parsed.map(|()| !same))
+            }
+            TrackConfig::Aac(raw) => {
+                let same = self.aac.as_ref().is_some_and(|aac| aac.raw == raw);
+                let parsed = if same { Ok(()) } else { Aac::parse(raw).map(|aac| self.aac = Some(aac)) };
+                (TrackKind::Audio, parsed.map(|()| !same))
+            }
+        };
+        match changed {
+            Ok(true) => self.reconfigured(track),
+            Ok(false) => {}
+            Err(reason) => self.press.complain(Complaint::Config { track, reason }),
+        }
+    }
+
+    /// A track's samples from here on are coded differently.
+    fn reconfigured(&mut self, track: TrackKind) {
+        match (&mut self.state, track) {
+            (State::Waiting(hold), _) => hold.forget(track),
+            (State::Running(lanes), TrackKind::Video) if lanes.video.is_some() => self.stop(),
+            (State::Running(lanes), TrackKind::Audio) if lanes.audio.is_some() => {
+                if lanes.video.is_none() {
+                    return self.stop();
+                }
+                // The picture goes on until a keyframe lets both begin anew.
+                lanes.stale = true;
+                if let Some(mut audio) = lanes.audio.take() {
+                    self.timeline.reach(audio.finish().unwrap_or(0));
+                    self.next_segment.audio = audio.cutter.next_segment();
+                    self.press.parts(track, &mut audio.cutter, &self.timeline);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn sample(&mut self, sample: Sample, wall: WallTime) {
+        let track = sample.track;
+        if sample.data.is_empty() || sample.data.len() > SAMPLE_BYTES_MAX {
+            return self.press.complain(Complaint::Size { track, bytes: sample.data.len() });
+        }
+        if !*self.known().of(track) {
+            if !std::mem::replace(self.told.no_config.of_mut(track), true) {
+                self.press.complain(Complaint::NoConfig { track });
+            }
+            return;
+        }
+        if let Some(by_ms) = self.timeline.observe(track, sample.dts_ms) {
+            self.press.complain(Complaint::Jump { track, by_ms });
+            match &mut self.state {
+                State::Waiting(hold) => hold.forget(track),
+                _ => self.stop(),
+            }
+        }
+        if let State::Running(lanes) = &mut self.state {
+            let present = match track {
+                TrackKind::Video => lanes.video.is_some(),
+                TrackKind::Audio => lanes.audio.is_some(),
+            };
+            let turn = track == TrackKind::Video && sample.keyframe;
+            match (present, turn) {
+                (false, true) => self.stop(),
+                (true, true) if lanes.stale => self.stop(),
+                (true, _) => return self.feed(sample),
+                (false, false) => {
+                    lanes.stale = true;
+                    return;
+                }
+            }
+        }
+        self.wait(sample, wall);
+    }
+
+    /// Holds a sample until a continuity can start, and starts it.
+    fn wait(&mut self, sample: Sample, wall: WallTime) {
+        let known = self.known();
+        let State::Waiting(hold) = &mut self.state else { return };
+        if !hold.has_room(&sample) {
+            // It has waited for long in bytes, if not in time.
+            self.start();
+            return self.feed(sample);
+        }
+        if hold.push(sample, wall).is_some() {
+            if !std::mem::replace(&mut self.told.no_keyframe, true) {
+                self.press.complain(Complaint::NoKeyframe);
+            }
+        } else if hold.is_ready(known) {
+            self.start();
+        }
+    }
+
+    /// Starts a continuity with what is held.
+    fn start(&mut self) {
+        let State::Waiting(hold) = &mut self.state else { return };
+        let hold = std::mem::take(hold);
+        let times = hold.times(TrackKind::Video);
+        let cadence = Cadence::measure(&times);
+        let (video, audio) = (hold.first(TrackKind::Video), hold.first(TrackKind::Audio));
+        let mut tracks = Vec::new();
+        let mut lanes = Lanes::default();
+        let anchor = if let (Some(first), Some(avc)) = (video, &self.avc) {
+            let track = self.roster.video(avc, cadence);
+            let cts_ms = first.sample.cts_ms;
+            let lane = Video::new(cts_ms, cadence, track.part_target_ms, self.next_segment.video);
+            self.timeline.begin(TrackKind::Video, lane.shifted_ms(&first.sample), first.wall);
+            tracks.push(track);
+            lanes.video = Some(lane);
+            Some(first.sample.dts_ms)
+        } else if let Some(first) = audio {
+            self.timeline.begin(TrackKind::Audio, first.sample.dts_ms, first.wall);
+            Some(first.sample.dts_ms)
+        } else {
+            None
+        };
+        if let (Some(_), Some(aac)) = (audio, &self.aac) {
+            let track = self.roster.audio(aac);
+            let (base_ms, target_ms) = (self.timeline.base_ms(), track.part_target_ms);
+            lanes.audio = Some(Audio::new(aac, base_ms, target_ms, self.next_segment.audio));
+            tracks.push(track);
+        }
+        let anchored = if lanes.video.is_some() { TrackKind::Video } else { TrackKind::Audio };
+        if let Some(tracks) = self.roster.announce(tracks) {
+            self.press.put(Output::Tracks(tracks));
+        }
+        self.state = State::Running(Box::new(lanes));
+        let mut before_anchor = true;
+        for arrival in hold.into_arrivals() {
+            let sample = arrival.sample;
+            before_anchor &= sample.track != anchored || Some(sample.dts_ms) != anchor;
+            if before_anchor && !self.timeline.shares_clock(sample.track, sample.dts_ms) {
+                // It came before the anchor, on a clock that tells nothing about it.
+                continue;
+            }
+            self.feed(sample);
+        }
+    }
+
+    /// Puts a sample on its lane.
+    fn feed(&mut self, sample: Sample) {
+        let State::Running(lanes) = &mut self.state else { return };
+        let base_ms = i64::try_from(self.timeline.base_ms()).unwrap_or(i64::MAX);
+        let complaint = match (sample.track, &mut lanes.video, &mut lanes.audio) {
+            (TrackKind::Video, Some(video), _) => {
+                let offset_ms = self.timeline.place(TrackKind::Video, video.shifted_ms(&sample));
+                video.push(sample, base_ms.saturating_add(offset_ms))
+            }
+            (TrackKind::Audio, _, Some(audio)) => {
+                let offset_ms = self.timeline.place(TrackKind::Audio, sample.dts_ms);
+                audio.push(sample, base_ms.saturating_add(offset_ms))
+            }
+            _ => None,
+        };
+        if let Some(complaint) = complaint {
+            self.press.complain(complaint);
+        }
+        self.print();
+    }
+
+    /// Puts out the parts that are finished.
+    fn print(&mut self) {
+        let State::Running(lanes) = &mut self.state else { return };
+        if let Some(video) = &mut lanes.video {
+            self.press.parts(TrackKind::Video, &mut video.cutter, &self.timeline);
+        }
+        if let Some(audio) = &mut lanes.audio {
+            self.press.parts(TrackKind::Audio, &mut audio.cutter, &self.timeline);
+        }
+    }
+
+    /// The publisher left.
+    fn leave(&mut self) {
+        let known = self.known();
+        if let State::Waiting(hold) = &self.state {
+            // A moment of one track alone is not worth telling every viewer of new tracks.
+            let whole = |track| hold.first(track).is_some() || !*known.of(track);
+            if !hold.is_empty() && TrackKind::BOTH.into_iter().all(whole) {
+                self.start();
+            }
+        }
+        self.stop();
+        self.timeline.forget_clocks();
+    }
+
+    /// Ends the continuity, if one is open, with what is whole.
+    fn stop(&mut self) {
+        if let State::Running(lanes) = &mut self.state {
+            if let Some(video) = &mut lanes.video {
+                self.timeline.reach(video.finish().unwrap_or(0));
+                self.next_segment.video = video.cutter.next_segment();
+            }
+            if let Some(audio) = &mut lanes.audio {
+                self.timeline.reach(audio.finish().unwrap_or(0));
+                self.next_segment.audio = audio.cutter.next_segment();
+            }
+        }
+        self.print();
+        self.state = State::Waiting(Hold::default());
+        self.told = Told::default();
+    }
+
+    /// Which tracks have a configuration.
+    fn known(&self) -> PerTrack<bool> {
+        PerTrack { video: self.avc.is_some(), audio: self.aac.is_some() }
     }
 }

@@ -2,7 +2,13 @@
 //!
 //! A publisher wrote them, so every bit is doubted; but only what we rely on is checked, the rest goes through.
 
+mod aac;
+mod avc;
+mod bits;
+
 use thiserror::Error;
+
+pub(crate) use self::{aac::Aac, avc::Avc};
 
 /// Bytes of one configuration at most. Real ones are below 200; a catalog holds it inline.
 pub const CONFIG_BYTES_MAX: usize = 4 * 1024;
@@ -24,4 +30,12 @@ pub enum Error {
         /// What it says.
         got: u32,
     },
+    /// It reads well, but does not fit in an init segment.
+    #[error("does not fit in an init segment")]
+    Boxes,
+}
+
+/// A configuration's bytes, within bounds.
+fn bounded(raw: &[u8]) -> Result<&[u8], Error> {
+    if raw.len() > CONFIG_BYTES_MAX { Err(Error::Long(raw.len())) } else { Ok(raw) }
 }

@@ -1,0 +1,192 @@
+//! CMAF boxes (ISO/IEC 23000-19, 14496-12): init segments, and parts of one `moof` and one `mdat`.
+
+use bytes::Bytes;
+use mp4_atom::{
+    Audio, Avc1, Avcc, Codec, Dinf, Dref, Encode, Error, FixedPoint, FourCC, Ftyp, Hdlr, Header, Matrix,
+    Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd,
+    Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd,
+    esds::{DecoderConfig, DecoderSpecific, EsDescriptor, Esds, SLConfig},
+};
+
+use crate::{cut::Slice, sample::TrackKind};
+
+/// Ticks a second of video: divides RTMP's milliseconds and every usual frame rate.
+pub(crate) const VIDEO_TIMESCALE: u32 = 90_000;
+
+/// `sample_depends_on = 2`: a keyframe (ISO/IEC 14496-12 §8.8.3.1).
+const SYNC_FLAGS: u32 = 0x0200_0000;
+
+/// `sample_depends_on = 1`, `sample_is_non_sync_sample`.
+const NON_SYNC_FLAGS: u32 = 0x0101_0000;
+
+/// Bytes of an `mdat` header.
+const MDAT_HEADER_BYTES: usize = 8;
+
+/// The init segment of a video track.
+pub(crate) fn video_init(
+    avcc: Avcc,
+    width: u16,
+    height: u16,
+    aspect: Option<(u32, u32)>,
+) -> Result<Bytes, Error> {
+    // On screen a pixel is as wide as its aspect says.
+    let shown = aspect.map_or(u32::from(width), |(wide, high)| {
+        u32::try_from(u64::from(width) * u64::from(wide) / u64::from(high)).unwrap_or(u32::MAX)
+    });
+    let entry = Avc1 {
+        visual: Visual { data_reference_index: 1, width, height, ..Visual::default() },
+        avcc,
+        pasp: aspect.map(|(h_spacing, v_spacing)| Pasp { h_spacing, v_spacing }),
+        ..Avc1::default()
+    };
+    let tkhd = Tkhd {
+        width: u16::try_from(shown).unwrap_or(u16::MAX).into(),
+        height: height.into(),
+        ..header(TrackKind::Video)
+    };
+    let minf = Minf { vmhd: Some(Vmhd::default()), ..media(entry.into()) };
+    init(TrackKind::Video, VIDEO_TIMESCALE, tkhd, minf)
+}
+
+/// The init segment of an audio track with this `AudioSpecificConfig`.
+pub(crate) fn audio_init(config: &[u8], channels: u8, sample_rate: u32) -> Result<Bytes, Error> {
+    let entry = Mp4a {
+        audio: Audio {
+            data_reference_index: 1,
+            channel_count: u16::from(channels),
+            sample_size: 16,
+            // The field has 16 bits; zero means: ask the decoder configuration.
+            sample_rate: u16::try_from(sample_rate).unwrap_or(0).into(),
+        },
+        esds: Esds {
+            es_desc: EsDescriptor {
+                es_id: 1,
+                dec_config: DecoderConfig {
+                    object_type_indication: 0x40, // ISO/IEC 14496-3 audio
+                    stream_type: 5,               // an audio stream
+                    dec_specific: Some(DecoderSpecific {
+                        raw: config.to_vec(),
+                        ..DecoderSpecific::default()
+                    }),
+                    ..DecoderConfig::default()
+                },
+                sl_config: SLConfig {},
+                ..EsDescriptor::default()
+            },
+        },
+        btrt: None,
+        taic: None,
+    };
+    let tkhd = Tkhd { volume: FixedPoint::new(1, 0), ..header(TrackKind::Audio) };
+    let minf = Minf { smhd: Some(Smhd::default()), ..media(entry.into()) };
+    init(TrackKind::Audio, sample_rate, tkhd, minf)
+}
+
+/// A part. `sequence` counts the rendition's parts.
+pub(crate) fn part(kind: TrackKind, sequence: u32, slice: &Slice) -> Result<Bytes, Error> {
+    let mut moof = Moof {
+        mfhd: Mfhd { sequence_number: sequence },
+        traf: vec![Traf {
+            tfhd: Tfhd { track_id: track_id(kind), default_base_is_moof: true, ..Tfhd::default() },
+            tfdt: Some(Tfdt { base_media_decode_time: slice.start }),
+            trun: vec![Trun { data_offset: Some(0), samples: entries(kind, slice)?.into() }],
+            ..Traf::default()
+        }],
+    };
+    let mut boxes = Vec::new();
+    moof.encode(&mut boxes)?;
+    let offset = i32::try_from(boxes.len() + MDAT_HEADER_BYTES).map_err(|_| Error::InvalidSize)?;
+    if let Some(trun) = moof.traf.first_mut().and_then(|traf| traf.trun.first_mut()) {
+        trun.data_offset = Some(offset);
+    }
+    let payload: usize = slice.frames.iter().map(|frame| frame.data.len()).sum();
+    boxes.clear();
+    boxes.reserve(payload + 2 * MDAT_HEADER_BYTES);
+    moof.encode(&mut boxes)?;
+    Header { kind: FourCC::new(b"mdat"), size: Some(payload) }.encode(&mut boxes)?;
+    for frame in &slice.frames {
+        boxes.extend_from_slice(&frame.data);
+    }
+    Ok(boxes.into())
+}
+
+fn entries(kind: TrackKind, slice: &Slice) -> Result<Vec<TrunEntry>, Error> {
+    let entry = |frame: &crate::cut::Frame| {
+        Ok(TrunEntry {
+            duration: Some(frame.duration),
+            size: Some(u32::try_from(frame.data.len()).map_err(|_| Error::InvalidSize)?),
+            flags: Some(if frame.keyframe { SYNC_FLAGS } else { NON_SYNC_FLAGS }),
+            cts: (kind == TrackKind::Video).then_some(i64::from(frame.composition)),
+        })
+    };
+    slice.frames.iter().map(entry).collect()
+}
+
+const fn track_id(kind: TrackKind) -> u32 {
+    match kind {
+        TrackKind::Video => 1,
+        TrackKind::Audio => 2,
+    }
+}
+
+fn header(kind: TrackKind) -> Tkhd {
+    Tkhd {
+        track_id: track_id(kind),
+        enabled: true,
+        in_movie: true,
+        matrix: Matrix::default(),
+        ..Tkhd::default()
+    }
+}
+
+fn media(entry: Codec) -> Minf {
+    Minf {
+        dinf: Dinf { dref: Dref { entries: vec![Url::default().into()] } },
+        stbl: Stbl { stsd: Stsd { codecs: vec![entry] }, stco: Some(Stco::default()), ..Stbl::default() },
+        ..Minf::default()
+    }
+}
+
+fn init(kind: TrackKind, timescale: u32, tkhd: Tkhd, minf: Minf) -> Result<Bytes, Error> {
+    let (handler, name) = match kind {
+        TrackKind::Video => (FourCC::new(b"vide"), "video"),
+        TrackKind::Audio => (FourCC::new(b"soun"), "audio"),
+    };
+    let ftyp = Ftyp {
+        major_brand: FourCC::new(b"iso6"),
+        minor_version: 0,
+        // `cmf2`: no edit list, signed composition offsets.
+        compatible_brands: [b"iso6", b"mp41", b"cmfc", b"cmf2"].map(FourCC::new).to_vec(),
+    };
+    let moov = Moov {
+        mvhd: Mvhd {
+            timescale,
+            rate: FixedPoint::new(1, 0),
+            volume: FixedPoint::new(1, 0),
+            next_track_id: track_id(kind) + 1,
+            ..Mvhd::default()
+        },
+        mvex: Some(Mvex {
+            mehd: None,
+            trex: vec![Trex {
+                track_id: track_id(kind),
+                default_sample_description_index: 1,
+                ..Trex::default()
+            }],
+        }),
+        trak: vec![Trak {
+            tkhd,
+            mdia: Mdia {
+                mdhd: Mdhd { timescale, language: "und".into(), ..Mdhd::default() },
+                hdlr: Hdlr { handler, name: name.into() },
+                minf,
+            },
+            ..Trak::default()
+        }],
+        ..Moov::default()
+    };
+    let mut boxes = Vec::new();
+    ftyp.encode(&mut boxes)?;
+    moov.encode(&mut boxes)?;
+    Ok(boxes.into())
+}

@@ -1,0 +1,110 @@
+//! The video track within a continuity: decode times, durations, composition offsets.
+//!
+//! A frame lasts until the next one's decode time, so one frame is held back. Decode times are the publisher's
+//! milliseconds, exactly, so they never drift from its clock. All decode times are moved later by the first
+//! keyframe's composition offset, and all offsets made smaller by it (signed offsets, CMAF's `cmf2`): a segment's
+//! first picture is then *presented* at the segment's time, B-frames or not, and in step with the audio.
+
+use bytes::Bytes;
+
+use crate::{
+    cadence::Cadence,
+    cmaf::VIDEO_TIMESCALE,
+    cut::{Cutter, Frame, Segments},
+    output::Complaint,
+    sample::Sample,
+};
+
+/// Ticks in a millisecond.
+const TICKS_PER_MS: u32 = VIDEO_TIMESCALE / 1_000;
+
+/// How far a frame whose decode time does not increase is moved later before it is dropped: jitter of a clock in
+/// milliseconds, and no more than half a frame.
+const NUDGE_MS_MAX: u64 = 10;
+
+/// Composition offsets beyond are brought back to this: sixteen reordered frames at five a second.
+const COMPOSITION_MS_MAX: i32 = 3_200;
+
+/// The video track.
+#[derive(Debug)]
+pub(crate) struct Video {
+    /// What is taken from composition offsets and added to decode times.
+    shift_ms: i32,
+    cadence: Cadence,
+    held: Option<Held>,
+    pub(crate) cutter: Cutter,
+}
+
+/// The latest frame, until the next one says how long it lasts.
+#[derive(Debug)]
+struct Held {
+    at_ms: u64,
+    composition_ms: i32,
+    keyframe: bool,
+    data: Bytes,
+}
+
+impl Video {
+    /// A track whose first keyframe has the composition offset `cts_ms`.
+    pub(crate) fn new(cts_ms: i32, cadence: Cadence, part_target_ms: u32, segment: u64) -> Self {
+        let frame = cadence.frame_ticks(VIDEO_TIMESCALE);
+        let cutter = Cutter::new(Segments::AtKeyframes, VIDEO_TIMESCALE, frame, part_target_ms, segment);
+        Self { shift_ms: bounded(cts_ms), cadence, held: None, cutter }
+    }
+
+    /// A sample's decode time, moved as all are: what the timeline places.
+    pub(crate) fn shifted_ms(&self, sample: &Sample) -> i64 {
+        sample.dts_ms.saturating_add(i64::from(self.shift_ms))
+    }
+
+    /// The next sample, which lies at `at_ms` of the stream's media time (negative: before it).
+    pub(crate) fn push(&mut self, sample: Sample, at_ms: i64) -> Option<Complaint> {
+        let earliest = self.held.as_ref().map_or(0, |held| held.at_ms + 1);
+        let by_ms = i128::from(earliest) - i128::from(at_ms);
+        let late = u64::try_from(by_ms.max(0)).unwrap_or(u64::MAX);
+        if late > NUDGE_MS_MAX {
+            return Some(Complaint::Late { by_ms: late });
+        }
+        let at_ms = u64::try_from(at_ms).unwrap_or(0).max(earliest);
+        let cts_ms = bounded(sample.cts_ms);
+        self.release(at_ms);
+        self.cutter.expect(ticks(at_ms), sample.keyframe);
+        self.held = Some(Held {
+            at_ms,
+            composition_ms: cts_ms - self.shift_ms,
+            keyframe: sample.keyframe,
+            data: sample.data,
+        });
+        (cts_ms != sample.cts_ms).then_some(Complaint::Composition { cts_ms: sample.cts_ms })
+    }
+
+    /// No more samples: the last frame lasts as long as they usually do. Gives where the track ends, in
+    /// milliseconds of media time.
+    pub(crate) fn finish(&mut self) -> Option<u64> {
+        let held_ms = self.held.as_ref()?.at_ms;
+        let end_ms = held_ms + (self.cadence.frame_ticks(1_000)).max(1);
+        self.release(end_ms);
+        self.cutter.end_segment();
+        Some(end_ms)
+    }
+
+    /// Hands on the held frame, which ends at `end_ms`.
+    fn release(&mut self, end_ms: u64) {
+        let Some(held) = self.held.take() else { return };
+        self.cutter.push(Frame {
+            start: ticks(held.at_ms),
+            duration: u32::try_from(ticks(end_ms - held.at_ms)).unwrap_or(u32::MAX),
+            composition: held.composition_ms.saturating_mul(i32::try_from(TICKS_PER_MS).unwrap_or(0)),
+            keyframe: held.keyframe,
+            data: held.data,
+        });
+    }
+}
+
+fn ticks(ms: u64) -> u64 {
+    ms.saturating_mul(u64::from(TICKS_PER_MS))
+}
+
+fn bounded(cts_ms: i32) -> i32 {
+    cts_ms.clamp(-COMPOSITION_MS_MAX, COMPOSITION_MS_MAX)
+}
