@@ -22,7 +22,7 @@ const SUBJECT: &str = "millstream";
 pub struct CertificateError(String);
 
 impl CertificateError {
-    fn new(error: impl fmt::Display) -> Self {
+    pub(crate) fn new(error: impl fmt::Display) -> Self {
         Self(error.to_string())
     }
 }

@@ -1,10 +1,24 @@
 //! The native viewer's side: one UDP socket and one task a connection.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use thiserror::Error;
+use tokio::sync::oneshot;
 
-use crate::{Address, Certificate, Connection};
+use crate::{
+    Address, Certificate, Connection, PASSWORD_CHARS, UFRAG_CHARS,
+    address::is_ice_text,
+    link::Setup,
+    socket::{self, Socket},
+};
+
+mod driver;
+
+use driver::Driver;
 
 /// How to dial.
 #[derive(Debug, Clone)]
@@ -67,11 +81,37 @@ pub enum Error {
 }
 
 /// Connects to an edge: ICE check, DTLS, SCTP; both channels are ready when it returns. Spawns a task on the current
-/// tokio runtime that ends with the connection.
+/// tokio runtime that ends with the connection. Cancel-safe: dropping the future gives the attempt up.
 ///
 /// # Errors
 ///
 /// When the edge does not answer in time, is not the one promised, or breaks the protocol.
-pub async fn dial(_address: &Address, _config: Config) -> Result<Connection, Error> {
-    Err(Error::Timeout)
+pub async fn dial(address: &Address, config: Config) -> Result<Connection, Error> {
+    if !is_ice_text(&address.ufrag, &UFRAG_CHARS) || !is_ice_text(&address.password, &PASSWORD_CHARS) {
+        return Err(Error::Address("ICE credentials"));
+    }
+    if address.socket.port() == 0 || address.socket.ip().is_unspecified() {
+        return Err(Error::Address("UDP address"));
+    }
+    let unspecified = match address.socket {
+        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    let certificate = match &config.certificate {
+        Some(certificate) => certificate.clone(),
+        None => Certificate::generate()?,
+    };
+    let setup = Setup::client(&certificate, config.receive_window_bytes)?;
+    let socket = socket::bind(SocketAddr::new(config.bind.unwrap_or(unspecified), 0))?;
+    // Connected: strangers' datagrams never reach us, and the network's refusals do.
+    socket.connect(address.socket)?;
+    let timeout = config.timeout;
+    let driver = Driver::new(Socket::adopt(socket)?, address.clone(), config, setup)?;
+    let (opened, outcome) = oneshot::channel();
+    tokio::spawn(driver.run(opened));
+    match tokio::time::timeout(timeout, outcome).await {
+        Ok(Ok(outcome)) => outcome,
+        // The driver ends without a word only when its runtime does.
+        Ok(Err(_)) | Err(_) => Err(Error::Timeout),
+    }
 }

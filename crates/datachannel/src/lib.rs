@@ -17,11 +17,18 @@
 mod address;
 mod certificate;
 pub mod connection;
+pub mod demux;
 pub mod dial;
+mod link;
 pub mod listen;
+mod session;
+mod socket;
+pub mod stun;
 
 pub use address::{Address, PASSWORD_CHARS, UFRAG_CHARS, random_token};
 pub use certificate::{Certificate, CertificateError};
-pub use connection::{Channel, CloseReason, Closed, Connection, MESSAGE_BYTES_MAX, Message, Stats};
+pub use connection::{
+    Channel, CloseReason, Closed, Connection, MESSAGE_BYTES_MAX, Message, SendError, Stats,
+};
 pub use dial::dial;
 pub use listen::Listener;

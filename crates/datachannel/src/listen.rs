@@ -1,8 +1,29 @@
 //! The edge's side: one UDP socket, one thread, every viewer that knows the [`Address`].
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::{Address, Certificate, Connection};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    Address, Certificate, Connection, PASSWORD_CHARS, UFRAG_CHARS,
+    address::is_ice_text,
+    link::Setup,
+    socket::{self, Socket},
+};
+
+mod admission;
+mod driver;
+mod roster;
+
+use driver::Driver;
 
 /// How a listener is set up. Every bound is here; the defaults suit an edge with a few hundred viewers a core.
 #[derive(Debug, Clone)]
@@ -75,6 +96,12 @@ impl Config {
 pub struct Listener {
     address: Address,
     local_addr: SocketAddr,
+    accepted: mpsc::Receiver<Connection>,
+    connections: Arc<AtomicUsize>,
+    /// The driver stops when this is dropped.
+    stop: oneshot::Sender<()>,
+    /// Resolves when the driver has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Listener {
@@ -83,8 +110,42 @@ impl Listener {
     /// # Errors
     ///
     /// When a setting is out of range, the address cannot be bound, or the thread not be started.
-    pub fn bind(_config: Config) -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub fn bind(config: Config) -> io::Result<Self> {
+        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
+        if !is_ice_text(&config.ufrag, &UFRAG_CHARS) {
+            return Err(invalid("the ICE user name fragment must be 4 to 256 of A-Z a-z 0-9 + /"));
+        }
+        if !is_ice_text(&config.password, &PASSWORD_CHARS) {
+            return Err(invalid("the ICE password must be 22 to 256 of A-Z a-z 0-9 + /"));
+        }
+        let setup =
+            Setup::server(&config.certificate, config.receive_window_bytes).map_err(io::Error::other)?;
+        let socket = socket::bind(config.bind)?;
+        let local_addr = socket.local_addr()?;
+        let address = Address {
+            socket: config.public.unwrap_or(local_addr),
+            ufrag: config.ufrag.clone(),
+            password: config.password.clone(),
+            fingerprint: config.certificate.fingerprint(),
+        };
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let socket = {
+            let _runtime = runtime.enter();
+            Socket::adopt(socket)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let (accept, accepted) = mpsc::channel(config.accept_queue_max.max(1));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let driver = Driver::new(socket, config, setup, accept, connections.clone());
+        // A thread of its own: whoever else shares the machine's runtime must not wait for a burst of encryption,
+        // nor the other way round.
+        std::thread::Builder::new().name("datachannel".to_owned()).spawn(move || {
+            runtime.block_on(driver.run(stopped));
+            drop(end);
+        })?;
+        Ok(Self { address, local_addr, accepted, connections, stop, ended })
     }
 
     /// Where the socket is bound, port included.
@@ -102,15 +163,20 @@ impl Listener {
     /// The next connection that is open: handshakes done, both channels ready. None when the listener has failed.
     /// Cancel-safe.
     pub async fn accept(&mut self) -> Option<Connection> {
-        None
+        self.accepted.recv().await
     }
 
     /// Connections now, those in the handshake included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        0
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Tells every peer that it is over and waits until the thread has ended.
-    pub async fn close(self) {}
+    pub async fn close(self) {
+        let Self { stop, ended, accepted, .. } = self;
+        drop((stop, accepted));
+        // Nothing is ever sent: the driver's end of it is dropped.
+        let _ = ended.await;
+    }
 }

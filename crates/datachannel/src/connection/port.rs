@@ -171,9 +171,9 @@ impl Port {
         }
     }
 
-    /// Gives back what a message was charged beyond its bytes, once it is with SCTP.
-    pub(crate) fn release_charge(&self, channel: Channel) {
-        self.release(channel, MESSAGE_CHARGE);
+    /// Gives back what `messages` were charged beyond their bytes, once they are with SCTP.
+    pub(crate) fn release_charges(&self, channel: Channel, messages: usize) {
+        self.release(channel, messages * MESSAGE_CHARGE);
     }
 
     /// Gives back credit for bytes that the peer acknowledged.
@@ -257,7 +257,7 @@ mod tests {
         let port = port();
         port.try_reserve(Channel::Pieces, 500).unwrap();
         assert_eq!(port.buffered(Channel::Pieces), 564);
-        port.release_charge(Channel::Pieces);
+        port.release_charges(Channel::Pieces, 1);
         port.release(Channel::Pieces, 500);
         port.release(Channel::Pieces, 1);
         assert_eq!(port.buffered(Channel::Pieces), 0);

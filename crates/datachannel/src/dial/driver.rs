@@ -1,0 +1,270 @@
+//! The task behind a dialled connection: a controlling ICE agent with one candidate, and its link.
+
+use std::{
+    collections::VecDeque,
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Config, Error};
+use crate::{
+    Address,
+    connection::{CloseReason, Command, Commands, Connection, Limits, LinkId},
+    demux::{self, Protocol},
+    link::{Ended, Link, Setup},
+    random_token,
+    session::Session,
+    socket::{Arrival, Intake, Outbox, Socket},
+    stun::{self, Check, Class, TransactionId},
+};
+
+/// First wait for the answer to a check; doubles up to [`CHECK_INTERVAL_MAX`] (RFC 8445 §14.2 wants 50 ms between
+/// checks).
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(800);
+
+/// Between checks of an open connection. Browsers use 2.5 s; NAT bindings live 30 s and more.
+const CONSENT_INTERVAL: Duration = Duration::from_millis(2_500);
+
+/// After the network has refused a datagram, the next check, to be sure.
+const REFUSAL_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Refusals count when nothing authentic came for so long: ICMP can be forged.
+const REFUSAL_SILENCE: Duration = Duration::from_secs(1);
+
+/// Checks whose answer is still taken.
+const CHECKS_MAX: usize = 8;
+
+/// Characters of our ufrag: 48 bits.
+const UFRAG_LENGTH: usize = 8;
+
+/// Datagrams, or trains of them, taken with one system call, and system calls a turn.
+const INTAKE_SLOTS: usize = 1;
+const RECEIVES_PER_TURN: usize = 64;
+
+/// There is one link.
+const ID: LinkId = 0;
+
+pub(super) struct Driver {
+    socket: Socket,
+    address: Address,
+    config: Config,
+    setup: Setup,
+    ufrag: String,
+    tie_breaker: u64,
+    session: Option<Session>,
+    commands: mpsc::UnboundedReceiver<(LinkId, Command)>,
+    commander: Commands,
+    outbox: Outbox,
+    checks: VecDeque<TransactionId>,
+    check_at: Instant,
+    check_interval: Duration,
+    /// When something authentic came.
+    heard: Instant,
+    is_refused: bool,
+}
+
+impl Driver {
+    pub(super) fn new(socket: Socket, address: Address, config: Config, setup: Setup) -> Result<Self, Error> {
+        let now = Instant::now();
+        let (commander, commands) = mpsc::unbounded_channel();
+        Ok(Self {
+            socket,
+            address,
+            config,
+            setup,
+            ufrag: random_token(UFRAG_LENGTH).map_err(io::Error::other)?,
+            tie_breaker: getrandom::u64().map_err(io::Error::other)?,
+            session: None,
+            commands,
+            commander,
+            outbox: Outbox::default(),
+            checks: VecDeque::new(),
+            check_at: now,
+            check_interval: CHECK_INTERVAL_MIN,
+            heard: now,
+            is_refused: false,
+        })
+    }
+
+    /// Drives until the link has ended; `opened` hears once how opening went. Gives up when nobody waits for it.
+    pub(super) async fn run(mut self, opened: oneshot::Sender<Result<Connection, Error>>) {
+        let mut opened = Some(opened);
+        let mut intake = Intake::new(INTAKE_SLOTS);
+        loop {
+            let mut asked = None;
+            let due = self.due();
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => asked = command,
+                _ = self.socket.readable() => {}
+                _ = self.socket.writable(), if !self.outbox.is_empty() => {}
+                () = tokio::time::sleep_until(due.into()) => {}
+                () = abandoned(&mut opened) => {
+                    if let Some(session) = &mut self.session {
+                        session.abort(CloseReason::Local);
+                    }
+                    self.pump(Instant::now());
+                    return;
+                }
+            }
+            let now = Instant::now();
+            if let (Some((_, command)), Some(session)) = (asked, &mut self.session) {
+                session.command(command, now);
+            }
+            while let (Ok((_, command)), Some(session)) = (self.commands.try_recv(), &mut self.session) {
+                session.command(command, now);
+            }
+            self.receive(&mut intake, now);
+            self.take_due(now);
+            self.pump(now);
+            if let Some(outcome) = self.outcome(opened.is_some()) {
+                let is_over = outcome.is_err();
+                if let Some(opened) = opened.take() {
+                    // When nobody waits any more the handle is dropped, and closes.
+                    let _ = opened.send(outcome);
+                }
+                if is_over {
+                    return;
+                }
+                self.pump(now);
+            }
+        }
+    }
+
+    fn due(&mut self) -> Instant {
+        let link = self.session.as_mut().and_then(Session::next_timeout);
+        let consent = self.session.as_ref().map(|_| self.heard + self.config.consent_timeout);
+        [link, consent].into_iter().flatten().fold(self.check_at, Instant::min)
+    }
+
+    fn receive(&mut self, intake: &mut Intake, now: Instant) {
+        let Self { socket, address, session, checks, heard, .. } = self;
+        let mut is_answered = false;
+        for _ in 0..RECEIVES_PER_TURN {
+            let mut arrive = |arrival: Arrival<'_>| match demux::protocol(arrival.bytes) {
+                Some(Protocol::Stun) if answers(arrival.bytes, &address.password, checks) => {
+                    *heard = now;
+                    is_answered = true;
+                }
+                Some(Protocol::Dtls)
+                    if session.as_mut().is_some_and(|session| session.handle(arrival.bytes, now)) =>
+                {
+                    *heard = now;
+                }
+                _ => {}
+            };
+            match socket.receive(intake, &mut arrive) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    self.is_refused = true;
+                    self.check_at = self.check_at.min(now + REFUSAL_INTERVAL);
+                    break;
+                }
+                Err(error) => tracing::debug!(%error, "receive"),
+            }
+        }
+        if is_answered {
+            self.is_refused = false;
+            self.check_at = now + CONSENT_INTERVAL;
+            if self.session.is_none() {
+                let link = Link::client(&self.setup, self.address.fingerprint, now);
+                self.session = Some(Session::new(link));
+            }
+        }
+    }
+
+    fn take_due(&mut self, now: Instant) {
+        let silence = now.saturating_duration_since(self.heard);
+        if let Some(session) = &mut self.session {
+            session.handle_timeout(now);
+            if silence >= self.config.consent_timeout {
+                session.abort(CloseReason::Silence);
+            } else if self.is_refused && silence >= REFUSAL_SILENCE {
+                session.abort(CloseReason::Unreachable);
+            }
+        }
+        if self.check_at <= now {
+            self.check(now);
+        }
+    }
+
+    fn check(&mut self, now: Instant) {
+        let mut transaction = TransactionId::default();
+        if getrandom::fill(&mut transaction).is_ok() {
+            let check = Check {
+                transaction,
+                their_ufrag: &self.address.ufrag,
+                our_ufrag: &self.ufrag,
+                // A host candidate's (RFC 8445 §5.1.2.1); with one candidate it orders nothing.
+                priority: 0x7E00_01FF,
+                tie_breaker: self.tie_breaker,
+                use_candidate: true,
+            };
+            let request = stun::request(&check, &self.address.password);
+            self.outbox.push(&self.socket, self.address.socket, None, &request);
+            self.checks.push_back(transaction);
+            if self.checks.len() > CHECKS_MAX {
+                self.checks.pop_front();
+            }
+        }
+        self.check_at = if self.session.is_some() {
+            now + if self.is_refused { REFUSAL_INTERVAL } else { CONSENT_INTERVAL }
+        } else {
+            let interval = self.check_interval;
+            self.check_interval = (interval * 2).min(CHECK_INTERVAL_MAX);
+            now + interval
+        };
+    }
+
+    fn pump(&mut self, now: Instant) {
+        self.outbox.flush(&self.socket);
+        let Self { socket, outbox, session, address, .. } = self;
+        if let Some(session) = session.as_mut().filter(|_| outbox.is_empty()) {
+            let to = address.socket;
+            session.pump(to, now, &mut |datagram| outbox.push(socket, to, None, datagram));
+            outbox.flush(socket);
+        }
+    }
+
+    /// What there is to tell: the connection once it is open, the error when it will not or no longer be.
+    fn outcome(&mut self, is_opening: bool) -> Option<Result<Connection, Error>> {
+        let Some(session) = &mut self.session else {
+            return (is_opening && self.is_refused).then_some(Err(Error::Refused));
+        };
+        if let Some(ended) = session.ended() {
+            return Some(Err(match ended {
+                Ended::WrongCertificate => Error::Fingerprint,
+                Ended::Closed(CloseReason::Unreachable) => Error::Refused,
+                Ended::Closed(CloseReason::Silence) => Error::Timeout,
+                Ended::Closed(reason) => Error::Handshake(reason.to_string()),
+            }));
+        }
+        let limits = Limits {
+            send_bytes_max: self.config.send_bytes_max,
+            inbox_bytes_max: self.config.inbox_bytes_max,
+        };
+        let port = session.take_opened(limits, self.address.socket)?;
+        Some(Ok(Connection::new(ID, port, self.commander.clone())))
+    }
+}
+
+/// Whether `datagram` is the authentic answer to one of `checks`.
+fn answers(datagram: &[u8], password: &str, checks: &VecDeque<TransactionId>) -> bool {
+    stun::Message::parse(datagram).is_ok_and(|message| {
+        message.class == Class::Success
+            && checks.contains(&message.transaction)
+            && message.is_authentic(password)
+    })
+}
+
+/// Resolves when nobody waits for the connection to open any more; never once it is open.
+async fn abandoned(opened: &mut Option<oneshot::Sender<Result<Connection, Error>>>) {
+    match opened {
+        Some(opened) => opened.closed().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,94 @@
+//! A look at DTLS records from outside (RFC 6347 §4.1): enough to drop what is malformed and to bound handshakes
+//! before the engine makes state of them. Pure.
+
+const HEADER_BYTES: usize = 13;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+const CLIENT_HELLO: u8 = 1;
+const HELLO_VERIFY_REQUEST: u8 = 3;
+
+/// What one datagram holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Records {
+    /// Bytes of handshake records, headers included, encrypted ones too.
+    pub(crate) handshake_bytes: usize,
+    /// The first record is application data: it belongs to a finished handshake.
+    pub(crate) is_application_data: bool,
+    /// The first record is (a part of) a plaintext ClientHello.
+    pub(crate) is_client_hello: bool,
+    /// The first record is a plaintext HelloVerifyRequest.
+    pub(crate) is_cookie_request: bool,
+}
+
+/// Walks the records of `datagram`; none when they do not fill it exactly or one is not of DTLS.
+pub(crate) fn scan(datagram: &[u8]) -> Option<Records> {
+    let mut records = Records::default();
+    let mut rest = datagram;
+    let mut first = true;
+    while !rest.is_empty() {
+        let (header, body) = rest.split_first_chunk::<HEADER_BYTES>()?;
+        let [kind, major, _, e0, e1, _, _, _, _, _, _, l0, l1] = *header;
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        if major != 0xFE || length == 0 || !(ALERT - 1..=APPLICATION_DATA).contains(&kind) {
+            return None;
+        }
+        let (body, after) = body.split_at_checked(length)?;
+        if kind == HANDSHAKE {
+            records.handshake_bytes += HEADER_BYTES + length;
+        }
+        if first {
+            let in_clear = kind == HANDSHAKE && [e0, e1] == [0, 0];
+            records.is_application_data = kind == APPLICATION_DATA;
+            records.is_client_hello = in_clear && body.first() == Some(&CLIENT_HELLO);
+            records.is_cookie_request = in_clear && body.first() == Some(&HELLO_VERIFY_REQUEST);
+            first = false;
+        }
+        rest = after;
+    }
+    (!first).then_some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(body.len()).unwrap();
+        [&[kind, 0xFE, 0xFD, 0, epoch, 0, 0, 0, 0, 0, 0, 0, length][..], body].concat()
+    }
+
+    #[test]
+    fn a_client_hello_is_told_from_the_rest() {
+        assert!(scan(&record(HANDSHAKE, 0, &[CLIENT_HELLO])).unwrap().is_client_hello);
+        assert!(scan(&record(HANDSHAKE, 0, &[HELLO_VERIFY_REQUEST])).unwrap().is_cookie_request);
+        assert!(!scan(&record(HANDSHAKE, 1, &[CLIENT_HELLO])).unwrap().is_client_hello);
+        assert!(scan(&record(APPLICATION_DATA, 1, &[0])).unwrap().is_application_data);
+    }
+
+    #[test]
+    fn handshake_bytes_are_summed_over_a_datagram() {
+        let datagram =
+            [record(HANDSHAKE, 0, &[2; 20]), record(20, 0, &[1]), record(HANDSHAKE, 1, &[9; 40])].concat();
+        assert_eq!(scan(&datagram).unwrap().handshake_bytes, 2 * HEADER_BYTES + 60);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let good = record(HANDSHAKE, 0, &[1, 2, 3]);
+        assert_eq!(scan(&good[..good.len() - 1]), None);
+        assert_eq!(scan(&[good, vec![22]].concat()), None);
+        assert_eq!(scan(&record(HANDSHAKE, 0, &[])), None);
+        assert_eq!(scan(&record(24, 0, &[1])), None);
+        assert_eq!(scan(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_scan(datagram in proptest::collection::vec(any::<u8>(), 0..200)) {
+            scan(&datagram);
+        }
+    }
+}
