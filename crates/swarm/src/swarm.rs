@@ -48,6 +48,15 @@ pub(crate) enum Signing {
     Resume,
 }
 
+/// Whether the viewer is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stay {
+    Watching,
+    /// The last vouchers are being signed.
+    Leaving,
+    Left,
+}
+
 /// What the player last said of itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Player {
@@ -82,7 +91,7 @@ pub struct Swarm {
     unread: Option<Bytes>,
     started: bool,
     held: usize,
-    left: bool,
+    stay: Stay,
     out: VecDeque<Output>,
 }
 
@@ -111,7 +120,7 @@ impl Swarm {
             unread: None,
             started: false,
             held: 0,
-            left: false,
+            stay: Stay::Watching,
             out: VecDeque::new(),
         }
     }
@@ -191,10 +200,10 @@ impl Swarm {
     }
 
     fn drive(&mut self, now: Instant) {
-        if self.left {
-            return;
-        }
         self.driven = now;
+        if self.stay != Stay::Watching {
+            return self.finish(now);
+        }
         self.start(now);
         self.tend_lanes(now);
         self.tend_session(now);
@@ -777,14 +786,29 @@ impl Swarm {
         }
     }
 
+    /// Has what came since the last vouchers signed, then goes.
     fn leave(&mut self, now: Instant) {
+        let edges: Vec<EdgeId> = self.lanes.keys().copied().collect();
+        for edge in edges {
+            self.vouch(edge, true, now);
+        }
+        self.stay = Stay::Leaving;
+        self.finish(now);
+    }
+
+    /// Says farewell once no voucher is being signed any more.
+    fn finish(&mut self, now: Instant) {
+        let unsigned = self.signing.values().any(|signing| matches!(signing, Signing::Voucher(_)));
+        if self.stay != Stay::Leaving || unsigned {
+            return;
+        }
+        self.stay = Stay::Left;
         self.bring_vouchers();
         self.say(millstream_wire::tracker::FromViewer::Leave);
         let edges: Vec<EdgeId> = self.lanes.keys().copied().collect();
         for edge in edges {
             self.leave_edge(edge, None, now);
         }
-        self.left = true;
     }
 
     pub(crate) fn send(&mut self, edge: EdgeId, frame: &Frame) {

@@ -130,3 +130,17 @@ fn the_publisher_may_go_and_come_back() {
     world.run(10_000);
     assert!(world.player[&VIDEO].played > played + 30);
 }
+
+#[test]
+fn whoever_leaves_vouches_for_everything_first() {
+    let mut world = watching(2);
+    world.run(8_300);
+    let now = world.now;
+    world.swarm.handle(millstream_swarm::Input::Leave, now);
+    world.run(100);
+    let stats = world.swarm.stats();
+    let brought = world.brought.last().unwrap().unverified().payable;
+    assert_eq!(brought, stats.edges[0].payable);
+    assert_eq!(world.edges[0].voucher.as_ref().unwrap().payable, stats.edges[0].payable);
+    assert!(!world.edges[0].connected);
+}

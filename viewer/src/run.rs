@@ -1,0 +1,65 @@
+//! Many viewers at once, and what became of them together.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use millstream_datachannel::Certificate;
+use millstream_model::{PublicKey, StreamId};
+use tokio::task::JoinSet;
+
+use crate::{Report, viewer};
+
+/// What to watch, by how many, for how long.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The tracker's URL.
+    pub tracker: String,
+    /// The stream.
+    pub stream: StreamId,
+    /// How many viewers.
+    pub viewers: u32,
+    /// How long each watches.
+    pub duration: Duration,
+    /// The time over which they join.
+    pub spread: Duration,
+    /// The pinned root key.
+    pub root: Option<PublicKey>,
+    /// A ticket for streams that are not open.
+    pub ticket: Option<String>,
+    /// False: everything by HTTP.
+    pub data_channels: bool,
+    /// Milliseconds behind live.
+    pub latency_ms: u32,
+    /// Where the first viewer's media is written.
+    pub dump: Option<PathBuf>,
+}
+
+/// Watches, and reports how it went.
+///
+/// # Errors
+/// When the configuration cannot work (a malformed URL, a file that cannot be written). That a stream cannot be
+/// watched is no error: the report shows it.
+pub async fn run(config: Config) -> anyhow::Result<Report> {
+    // One certificate for all: making one costs more than everything else a viewer does in its first second, and
+    // what tells viewers apart is the session key.
+    let certificate = Certificate::generate().context("making a DTLS certificate")?;
+    let http = reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .build()
+        .context("making an HTTP client")?;
+    let mut viewers = JoinSet::new();
+    for index in 0..config.viewers {
+        let (config, http, certificate) = (config.clone(), http.clone(), certificate.clone());
+        let delay = config.spread * index / config.viewers;
+        viewers.spawn(async move {
+            tokio::time::sleep(delay).await;
+            viewer::watch(&config, http, certificate, index == 0).await
+        });
+    }
+    let mut outcomes = Vec::new();
+    while let Some(outcome) = viewers.join_next().await {
+        outcomes.push(outcome.context("a viewer broke")??);
+    }
+    Ok(Report::of(&outcomes, config.duration))
+}
