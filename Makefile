@@ -1,11 +1,21 @@
-# The two commands a newcomer needs are `make run` and `make test`.
-.PHONY: test check help
+# The two commands a newcomer needs are `make run` and `make test`; each does all of its own set-up.
+.PHONY: help run test check bench fuzz
+.DEFAULT_GOAL := help
 
 help: ## What there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-test: ## Set up, then every test: Rust, TypeScript, end to end; ends with a summary
+run: ## Everything in one process with a demo stream; ends with the address of a page to open
+	@scripts/run
+
+test: ## Every test: Rust, TypeScript, end to end in a real browser; ends with a summary
 	@scripts/test
 
-check: ## Fast: format, clippy with warnings denied, the house's rules, types
+check: ## Fast: format, lints with warnings denied, the house's rules, types
 	@scripts/check
+
+bench: ## The benchmarks
+	@scripts/bench
+
+fuzz: ## Every fuzz target for a minute (needs a nightly and cargo-fuzz)
+	@scripts/fuzz
