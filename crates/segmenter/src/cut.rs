@@ -175,7 +175,7 @@ impl Cutter {
     fn make_room(&mut self, frame: &Frame) {
         let Some(open) = &self.open else { return };
         let duration = u64::from(frame.duration);
-        if (frame.start + duration).saturating_sub(open.start) > self.segment_limit() {
+        if frame.start + duration > self.segment_end(open.start) {
             self.end_segment();
         } else if !open.frames.is_empty()
             && (open.part_duration + duration > self.part_max
@@ -186,13 +186,18 @@ impl Cutter {
         }
     }
 
-    /// How long a segment may get without a keyframe: a long GOP is cut into equal segments, once its length is
-    /// known.
-    fn segment_limit(&self) -> u64 {
-        match self.gop.div_ceil(self.segment_max) {
-            0 | 1 => self.segment_max,
-            segments => (self.gop / segments + self.frame / 2).min(self.segment_max),
-        }
+    /// Where a segment that began at `start` must end if no keyframe comes. A GOP too long for one segment is cut
+    /// into equal ones, once the GOP before it has told its length.
+    fn segment_end(&self, start: u64) -> u64 {
+        let latest = start.saturating_add(self.segment_max);
+        let share = match self.gop.div_ceil(self.segment_max) {
+            0 | 1 => return latest,
+            segments => self.gop / segments,
+        };
+        // Counted from the keyframe, so that rounding to frames does not add up to a segment of one frame.
+        let keyframe = self.last_keyframe.unwrap_or(start);
+        let index = (start.saturating_sub(keyframe) + self.frame / 2) / share + 1;
+        latest.min(keyframe + index * share + self.frame / 2)
     }
 
     fn end_part(&mut self) {

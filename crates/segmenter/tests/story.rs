@@ -1,0 +1,573 @@
+//! What publishers do, and what becomes of it. Every story's output also keeps all rules (see `kit::rules`).
+
+mod kit;
+
+use kit::{
+    World,
+    publisher::{self, Publisher, edit},
+    rules,
+};
+use millstream_model::{MediaTime, WallTime};
+use millstream_segmenter::{
+    AUDIO, Complaint, Config, Input, Media, NextSegment, Output, TrackConfig, TrackKind, VIDEO,
+};
+
+const SECOND: u64 = 90_000;
+
+fn play(publisher: &Publisher, duration_ms: i64) -> World {
+    let mut world = World::new();
+    world.handle_all(publisher.play(duration_ms));
+    world
+}
+
+#[test]
+fn an_ordinary_stream_becomes_two_second_segments_of_quarter_second_parts() {
+    let mut world = play(&Publisher::default(), 10_100);
+    world.handle(Input::End, WallTime(1_700_000_010_100));
+    world.check();
+    let tracks = world.tracks();
+    let [tracks] = &tracks[..] else { panic!("{tracks:?}") };
+    let [video, audio] = &tracks[..] else { panic!("{tracks:?}") };
+    assert_eq!(video.media, Media::Video { width: 1280, height: 720, frame_rate_milli: 30_000 });
+    assert_eq!(
+        (video.rendition, video.kind(), video.codec.as_str()),
+        (VIDEO, TrackKind::Video, "avc1.64001F")
+    );
+    assert_eq!((video.timescale, video.part_target_ms), (90_000, 271));
+    assert_eq!(audio.media, Media::Audio { channels: 2, sample_rate: 48_000 });
+    assert_eq!((audio.timescale, audio.part_target_ms, audio.codec.as_str()), (48_000, 256, "mp4a.40.2"));
+    assert_eq!(world.segments(VIDEO)[..5], [2 * SECOND; 5]);
+    assert!(world.segments(AUDIO)[..5].iter().all(|&ticks| ticks.abs_diff(96_000) <= 1_024));
+    let parts = world.parts(VIDEO);
+    assert_eq!(parts[0].media_time, MediaTime(0));
+    assert_eq!(parts[0].program_date_time, WallTime(1_700_000_000_000));
+    // 8 frames each: 7 × 8 + 4 in a segment of 60.
+    let lengths: Vec<usize> = parts.iter().take(8).map(|part| rules::durations(part).len()).collect();
+    assert_eq!(lengths, [8, 8, 8, 8, 8, 8, 8, 4]);
+    assert!(parts.iter().filter(|part| part.first).all(|part| part.independent));
+    assert_eq!(world.complaints(), []);
+    assert_eq!(world.outputs.last(), Some(&Output::Ended));
+}
+
+#[test]
+fn a_part_is_out_one_frame_after_its_last() {
+    let mut world = World::new();
+    let mut waited = Vec::new();
+    for (input, wall) in Publisher::default().play(6_000) {
+        let before = world.parts(VIDEO).len();
+        world.handle(input, wall);
+        for part in &world.parts(VIDEO)[before..] {
+            let last = part.program_date_time.0 + u64::from(part.duration) / 90 - 33;
+            waited.push(wall.0 - last);
+        }
+    }
+    // The first parts wait for the measurement, which takes no longer than a part.
+    assert!(waited[1..].iter().all(|&ms| ms <= 34), "{waited:?}");
+    assert!(waited[0] <= 67, "{waited:?}");
+}
+
+#[test]
+fn segments_follow_the_keyframes_when_these_come_in_time() {
+    for (gop, want) in [(30, 2_000), (60, 2_000), (90, 3_000), (45, 3_000), (120, 4_000)] {
+        let world = play(&Publisher { gop, jitter_ms: 1, ..Publisher::default() }, 30_000);
+        world.check();
+        let segments = world.segments(VIDEO);
+        let (_, whole) = segments.split_last().unwrap();
+        assert!(whole.iter().all(|ticks| (ticks / 90).abs_diff(want) <= 2), "{gop}: {segments:?}");
+        assert!(world.parts(VIDEO).iter().all(|part| !part.first || part.independent), "{gop}");
+    }
+}
+
+#[test]
+fn a_long_gop_is_cut_between_keyframes_and_finds_back_to_them() {
+    for (gop, jitter_ms) in [(240, 0), (240, 1), (250, 1), (130, 1), (600, 1), (1_000, 0)] {
+        let world = play(&Publisher { gop, jitter_ms, ..Publisher::default() }, 120_000);
+        world.check();
+        let parts = world.parts(VIDEO);
+        assert!(parts.iter().any(|part| part.first && !part.independent), "{gop}: no cut between keyframes");
+        let keyframes = parts.iter().filter(|part| part.first && part.independent).count();
+        assert_eq!(keyframes, 3_600_usize.div_ceil(usize::try_from(gop).unwrap()), "{gop}");
+        // Once the GOP's length is known its segments are alike.
+        let segments = world.segments(VIDEO);
+        let (_, whole) = segments.split_last().unwrap();
+        let from = segments.len() / 2;
+        let (least, most) = (whole[from..].iter().min().unwrap(), whole[from..].iter().max().unwrap());
+        assert!(least * 100 >= most * 90, "{gop}: {segments:?}");
+    }
+}
+
+#[test]
+fn every_usual_frame_rate_keeps_the_part_rules_under_jitter() {
+    for rate_milli in [
+        5_000, 10_000, 12_000, 12_500, 15_000, 20_000, 23_976, 24_000, 25_000, 29_970, 30_000, 48_000,
+        50_000, 59_940, 60_000, 120_000,
+    ] {
+        for jitter_ms in [0, 1] {
+            let gop = (rate_milli * 2 / 1_000).max(1);
+            let world = play(&Publisher { rate_milli, gop, jitter_ms, ..Publisher::default() }, 20_000);
+            world.check();
+            assert_eq!(world.complaints(), [], "{rate_milli}");
+            let segments = world.segments(VIDEO);
+            assert!(segments.len() <= 11, "{rate_milli}: {segments:?}");
+            let target = world.tracks()[0][0].part_target_ms;
+            assert!((200..=280).contains(&target), "{rate_milli}: {target}");
+        }
+    }
+}
+
+#[test]
+fn very_slow_video_gets_a_part_a_frame() {
+    let world = play(&Publisher { rate_milli: 1_000, gop: 2, ..Publisher::default() }, 20_000);
+    world.check();
+    assert_eq!(world.tracks()[0][0].part_target_ms, 1_004);
+    assert!(world.parts(VIDEO).iter().all(|part| rules::durations(part).len() == 1));
+    assert_eq!(world.complaints(), []);
+}
+
+#[test]
+fn dropped_frames_keep_the_part_rules() {
+    // Every 17th frame but keyframes is missing: the gap of two frames does not always fit.
+    for rate_milli in [24_000, 25_000, 30_000, 60_000] {
+        let mut n = 0;
+        let inputs = edit(
+            Publisher { rate_milli, gop: rate_milli / 500, ..Publisher::default() }.play(30_000),
+            |sample| {
+                n += i32::from(sample.track == TrackKind::Video);
+                sample.track == TrackKind::Audio || sample.keyframe || n % 17 != 0
+            },
+        );
+        let mut world = World::new();
+        world.handle_all(inputs);
+        world.check();
+        assert_eq!(world.complaints(), [], "{rate_milli}");
+    }
+}
+
+#[test]
+fn a_frame_longer_than_the_part_target_is_told_and_stands_alone() {
+    let inputs = edit(Publisher::default().play(20_000), |sample| {
+        sample.track == TrackKind::Audio || !(5_100..6_000).contains(&sample.dts_ms)
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    let complaints = world.complaints();
+    let [Complaint::LongFrame { rendition, duration_ms, part_target_ms }] = complaints[..] else {
+        panic!("{complaints:?}")
+    };
+    assert_eq!((rendition, part_target_ms), (VIDEO, 271));
+    assert!((900..=940).contains(&duration_ms), "{duration_ms}");
+    assert_eq!(world.parts(VIDEO).last().unwrap().discontinuity, 0);
+}
+
+#[test]
+fn a_variable_frame_rate_keeps_the_rules_wherever_it_can() {
+    let mut noise = 7_u64;
+    let mut clock = 0;
+    let inputs = edit(Publisher { audio: false, ..Publisher::default() }.play(60_000), |sample| {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        clock += i64::try_from(noise >> 33).unwrap() % 180 + 5;
+        sample.dts_ms = clock;
+        true
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+}
+
+#[test]
+fn b_frames_are_presented_in_step_with_the_audio() {
+    let world = play(&Publisher { reorder: 2, ..Publisher::default() }, 10_000);
+    world.check();
+    // The first picture is shown at the start of media time, although it was decoded 67 ms before it was due.
+    assert_eq!(world.parts(VIDEO)[0].media_time, MediaTime(0));
+    let mut shown: Vec<i64> = world.parts(VIDEO).iter().flat_map(|part| rules::presentations(part)).collect();
+    assert_eq!(shown[0], 0);
+    shown.sort_unstable();
+    assert!(shown[0] >= 0);
+    // Audio of the publisher's time 66 ms (its fourth frame at 64 is before it; the fifth, at 85, is 19 ms after).
+    let audio = world.parts(AUDIO);
+    assert_eq!(audio[0].media_time, MediaTime(48 * 19));
+    // A segment's first picture is shown at the segment's time.
+    for part in world.parts(VIDEO).iter().filter(|part| part.first) {
+        assert_eq!(rules::presentations(part)[0], i64::try_from(part.media_time.0).unwrap());
+    }
+}
+
+#[test]
+fn audio_counts_samples_and_does_not_follow_the_jitter_of_the_clock() {
+    let world = play(&Publisher { jitter_ms: 8, ..Publisher::default() }, 20_000);
+    let parts = world.parts(AUDIO);
+    let durations: Vec<u32> = parts.iter().flat_map(|part| rules::durations(part)).collect();
+    assert!(durations.iter().all(|&ticks| ticks == 1_024));
+    assert!(
+        !world
+            .complaints()
+            .iter()
+            .any(|c| matches!(c, Complaint::AudioGap { .. } | Complaint::AudioAhead { .. }))
+    );
+}
+
+#[test]
+fn missing_audio_becomes_silence_and_stays_in_step() {
+    let inputs = edit(Publisher::default().play(20_000), |sample| {
+        sample.track == TrackKind::Video || !(5_000..6_500).contains(&sample.dts_ms)
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    let complaints = world.complaints();
+    let [Complaint::AudioGap { frames }] = complaints[..] else { panic!("{complaints:?}") };
+    assert!((70..=71).contains(&frames), "{frames}");
+    let last = world.parts(AUDIO).last().copied().cloned().unwrap();
+    let end = last.media_time.0 + u64::from(last.duration);
+    assert!(end.abs_diff(20 * 48_000) < 13 * 1_024, "{end}");
+}
+
+#[test]
+fn too_much_audio_is_thinned_out() {
+    // 1 % more frames than time for them.
+    let inputs = edit(Publisher::default().play(60_000), |sample| {
+        if sample.track == TrackKind::Audio {
+            sample.dts_ms = sample.dts_ms * 99 / 100;
+        }
+        true
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    let dropped = world.complaints().len();
+    assert!(world.complaints().iter().all(|c| matches!(c, Complaint::AudioAhead { by_ms: 60..=90 })));
+    assert!((22..=30).contains(&dropped), "{dropped}");
+}
+
+#[test]
+fn video_alone_starts_after_a_bounded_wait() {
+    let world = play(&Publisher { audio: false, ..Publisher::default() }, 10_000);
+    world.check();
+    assert_eq!(world.tracks()[0].len(), 1);
+    assert_eq!(world.segments(VIDEO)[..4], [2 * SECOND; 4]);
+    let mut world = World::new();
+    for (input, wall) in (Publisher { audio: false, ..Publisher::default() }).play(2_034) {
+        world.handle(input, wall);
+    }
+    assert!(!world.parts(VIDEO).is_empty(), "it waits for longer than two seconds");
+}
+
+#[test]
+fn audio_alone_starts_after_a_bounded_wait() {
+    let world = play(&Publisher { rate_milli: 0, ..Publisher::default() }, 10_000);
+    world.check();
+    let tracks = world.tracks();
+    assert_eq!((tracks.len(), tracks[0].len(), tracks[0][0].rendition), (1, 1, AUDIO));
+    assert!(world.parts(AUDIO).iter().all(|part| part.independent));
+    assert!(world.segments(AUDIO).len() >= 4);
+}
+
+#[test]
+fn tracks_that_start_apart_begin_together() {
+    for (video_late_ms, audio_late_ms) in [(1_900, 0), (0, 1_900), (700, 20)] {
+        let world = play(&Publisher { video_late_ms, audio_late_ms, ..Publisher::default() }, 10_000);
+        world.check();
+        let tracks = world.tracks();
+        assert_eq!((tracks.len(), tracks[0].len()), (1, 2));
+        let (video, audio) = (world.parts(VIDEO)[0], world.parts(AUDIO)[0]);
+        assert_eq!(video.media_time, MediaTime(0));
+        assert!(audio.media_time.0 < 1_024, "{:?}", audio.media_time);
+        // In step at the end, too.
+        let last = world.parts(AUDIO).last().copied().cloned().unwrap();
+        let end_ms = (last.media_time.0 + u64::from(last.duration)) / 48;
+        let sent_ms = u64::try_from(10_000 - video_late_ms).unwrap();
+        assert!(end_ms.abs_diff(sent_ms) <= 277, "{end_ms} of {sent_ms}");
+    }
+}
+
+#[test]
+fn what_comes_before_the_first_keyframe_is_dropped() {
+    let inputs = edit(Publisher::default().play(10_000), |sample| {
+        if sample.track == TrackKind::Video && sample.dts_ms < 1_000 {
+            sample.keyframe = false;
+        }
+        true
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    assert_eq!(world.complaints(), [Complaint::NoKeyframe]);
+    assert_eq!(world.parts(VIDEO)[0].program_date_time, WallTime(1_700_000_002_000));
+    assert!(world.parts(AUDIO)[0].media_time.0 < 1_024);
+}
+
+#[test]
+fn samples_before_their_configuration_are_dropped_and_told_once() {
+    let publisher = Publisher::default();
+    let mut inputs = publisher.samples(10_000);
+    inputs.splice(100..100, publisher.configs());
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    let told = world.complaints().iter().filter(|c| matches!(c, Complaint::NoConfig { .. })).count();
+    assert_eq!(told, 2);
+    assert!(world.segments(VIDEO).len() >= 3);
+}
+
+#[test]
+fn repeated_sequence_headers_change_nothing() {
+    let publisher = Publisher::default();
+    let mut plain = World::new();
+    plain.handle_all(publisher.play(20_000));
+    let mut repeated = World::new();
+    for (n, input) in publisher.play(20_000).into_iter().enumerate() {
+        if n % 20 == 0 {
+            repeated.handle_all(publisher.configs());
+        }
+        repeated.handle(input.0, input.1);
+    }
+    assert_eq!(plain.outputs, repeated.outputs);
+}
+
+#[test]
+fn a_publisher_that_comes_back_goes_on_after_one_discontinuity() {
+    let first = Publisher { clock_ms: 4_000_000, ..Publisher::default() };
+    let mut world = play(&first, 10_000);
+    world.handle(Input::Gone, WallTime(first.wall_ms + 10_000));
+    world.check();
+    let whole: u64 = world.segments(VIDEO).iter().sum();
+    assert!(whole.abs_diff(10 * SECOND) <= 90, "everything that is whole is out: {whole}");
+    let before = world.outputs.len();
+    let back = Publisher { clock_ms: 0, wall_ms: first.wall_ms + 15_000, ..Publisher::default() };
+    world.handle_all(back.play(10_000));
+    world.check();
+    assert_eq!(world.tracks().len(), 1, "the tracks are the same");
+    for rendition in [VIDEO, AUDIO] {
+        let part = world.parts(rendition).into_iter().find(|part| part.discontinuity == 1).unwrap();
+        assert!(part.first && part.independent);
+        assert_eq!(part.program_date_time, WallTime(first.wall_ms + 15_000));
+        assert_eq!(part.media_time.micros(if rendition == VIDEO { 90_000 } else { 48_000 }), 15_000_000);
+        assert_eq!(world.parts(rendition).last().unwrap().discontinuity, 1);
+    }
+    // Plays within a third of a second of coming back.
+    let wall = first.wall_ms + 15_000 + 320;
+    let mut replay = World::new();
+    replay.handle_all(first.play(10_000));
+    replay.handle(Input::Gone, WallTime(first.wall_ms + 10_000));
+    replay.handle_all(back.play(10_000).into_iter().filter(|(_, at)| at.0 <= wall));
+    assert!(replay.outputs.len() > before);
+}
+
+#[test]
+fn a_publisher_that_comes_back_without_sound_is_listed_without_it() {
+    let first = Publisher::default();
+    let mut world = play(&first, 10_000);
+    world.handle(Input::Gone, WallTime(first.wall_ms + 10_000));
+    world.handle_all(
+        Publisher { audio: false, wall_ms: first.wall_ms + 12_000, ..Publisher::default() }.play(10_000),
+    );
+    world.handle(Input::Gone, WallTime(first.wall_ms + 22_000));
+    world.handle_all(Publisher { wall_ms: first.wall_ms + 25_000, ..Publisher::default() }.play(10_000));
+    world.check();
+    let listed: Vec<usize> = world.tracks().iter().map(|tracks| tracks.len()).collect();
+    assert_eq!(listed, [2, 1, 2]);
+    assert_eq!(world.parts(AUDIO).last().unwrap().discontinuity, 2);
+}
+
+#[test]
+fn a_moment_of_a_publisher_between_two_others_is_harmless() {
+    let first = Publisher::default();
+    let mut world = play(&first, 10_000);
+    for n in 1..20 {
+        world.handle(Input::Gone, WallTime(first.wall_ms + 10_000 + n * 100));
+        let blip = Publisher { wall_ms: first.wall_ms + 10_000 + n * 100, ..Publisher::default() };
+        world.handle_all(blip.play(i64::try_from(n).unwrap() * 7));
+    }
+    world.handle(Input::Gone, WallTime(first.wall_ms + 13_000));
+    world.handle_all(Publisher { wall_ms: first.wall_ms + 14_000, ..Publisher::default() }.play(10_000));
+    world.check();
+    assert_eq!(world.tracks().len(), 1);
+}
+
+#[test]
+fn a_clock_that_jumps_is_one_discontinuity_for_all() {
+    for jump_ms in [-5_000, -600, 3_500, 3_600_000, -2_000_000_000] {
+        let publisher = Publisher { clock_ms: 10_000, gop: 30, ..Publisher::default() };
+        let inputs = edit(publisher.play(20_000), |sample| {
+            if sample.dts_ms >= 18_000 {
+                sample.dts_ms += jump_ms;
+            }
+            true
+        });
+        let mut world = World::new();
+        world.handle_all(inputs);
+        world.check();
+        let jumps = world.complaints().iter().filter(|c| matches!(c, Complaint::Jump { .. })).count();
+        assert_eq!(jumps, 2, "each track jumps once: {:?}", world.complaints());
+        for rendition in [VIDEO, AUDIO] {
+            assert_eq!(world.parts(rendition).last().unwrap().discontinuity, 1, "{jump_ms}");
+        }
+        // Still in step: both end with the publisher.
+        let end = |rendition, scale: u64| {
+            let last = world.parts(rendition).last().copied().cloned().unwrap();
+            (last.media_time.0 + u64::from(last.duration)) * 1_000 / scale
+        };
+        assert!(end(VIDEO, 90_000).abs_diff(end(AUDIO, 48_000)) <= 280, "{jump_ms}");
+    }
+}
+
+#[test]
+fn one_track_whose_clock_resets_goes_on_beside_the_other() {
+    let inputs = edit(Publisher { clock_ms: 100_000, ..Publisher::default() }.play(30_000), |sample| {
+        if sample.track == TrackKind::Audio && sample.dts_ms >= 110_500 {
+            sample.dts_ms -= 110_500;
+        }
+        true
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    assert_eq!(world.tracks().len(), 1);
+    for rendition in [VIDEO, AUDIO] {
+        assert_eq!(world.parts(rendition).last().unwrap().discontinuity, 1);
+    }
+    let starts: Vec<u64> = [(VIDEO, 90_000), (AUDIO, 48_000)]
+        .map(|(rendition, scale)| {
+            let part = world.parts(rendition).into_iter().find(|part| part.discontinuity == 1).unwrap();
+            part.media_time.micros(scale) / 1_000
+        })
+        .into();
+    assert!(starts[0].abs_diff(starts[1]) <= 40, "{starts:?}");
+}
+
+#[test]
+fn late_video_is_nudged_or_dropped() {
+    let mut n = 0;
+    let inputs = edit(Publisher { audio: false, ..Publisher::default() }.play(20_000), |sample| {
+        n += 1;
+        match n {
+            100 => sample.dts_ms -= 40,
+            200 => sample.dts_ms -= 300,
+            300 => sample.dts_ms -= 34,
+            _ => {}
+        }
+        true
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    assert_eq!(world.complaints(), [Complaint::Late { by_ms: 268 }]);
+    let frames: usize = world.parts(VIDEO).iter().map(|part| rules::durations(part).len()).sum();
+    assert!(frames >= 590, "{frames}");
+}
+
+#[test]
+fn a_new_resolution_is_new_tracks_and_a_discontinuity() {
+    let first = Publisher::default();
+    let mut inputs = first.play(10_000);
+    let second = Publisher {
+        clock_ms: 10_000,
+        wall_ms: first.wall_ms + 10_000,
+        avc: publisher::other_avc(),
+        ..Publisher::default()
+    };
+    inputs.extend(second.play(10_000));
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    let tracks = world.tracks();
+    assert_eq!(tracks.len(), 2);
+    assert_eq!(tracks[1][0].codec, "avc1.640028");
+    assert_eq!(tracks[0][0].part_target_ms, tracks[1][0].part_target_ms);
+    assert_eq!(tracks[0][1], tracks[1][1]);
+    assert_eq!(world.parts(AUDIO).last().unwrap().discontinuity, 1);
+}
+
+#[test]
+fn new_sound_waits_for_the_next_keyframe() {
+    let first = Publisher::default();
+    let mut inputs = first.play(20_000);
+    let at = inputs.iter().position(|(_, wall)| wall.0 >= first.wall_ms + 9_000).unwrap();
+    inputs.insert(at, (Input::Config(publisher::other_aac()), WallTime(first.wall_ms + 9_000)));
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    let tracks = world.tracks();
+    assert_eq!((tracks.len(), tracks[1][1].timescale), (2, 44_100));
+    let turn = world.parts(VIDEO).into_iter().find(|part| part.discontinuity == 1).unwrap();
+    assert_eq!(turn.program_date_time, WallTime(first.wall_ms + 10_000));
+}
+
+#[test]
+fn sound_that_comes_late_joins_at_a_keyframe() {
+    let first = Publisher { audio_late_ms: 6_500, ..Publisher::default() };
+    let mut world = World::new();
+    world.handle_all(first.play(20_000));
+    world.check();
+    let listed: Vec<usize> = world.tracks().iter().map(|tracks| tracks.len()).collect();
+    assert_eq!(listed, [1, 2]);
+    assert_eq!(world.parts(AUDIO)[0].discontinuity, 1);
+    assert_eq!(world.parts(AUDIO)[0].program_date_time.0 / 100, (first.wall_ms + 8_000) / 100);
+}
+
+#[test]
+fn pictures_that_come_late_join_too() {
+    let world = play(&Publisher { video_late_ms: 15_000, ..Publisher::default() }, 30_000);
+    world.check();
+    let listed: Vec<usize> = world.tracks().iter().map(|tracks| tracks.len()).collect();
+    assert_eq!(listed, [1, 2]);
+}
+
+#[test]
+fn a_bad_configuration_is_told_and_the_old_one_stays() {
+    let publisher = Publisher::default();
+    let mut inputs = publisher.play(10_000);
+    let bad = TrackConfig::H264(bytes::Bytes::from_static(&[1, 2, 3]));
+    inputs.insert(200, (Input::Config(bad), WallTime(publisher.wall_ms)));
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    assert!(matches!(world.complaints()[..], [Complaint::Config { track: TrackKind::Video, .. }]));
+    assert_eq!(world.parts(VIDEO).last().unwrap().discontinuity, 0);
+}
+
+#[test]
+fn numbers_go_on_where_the_packager_says() {
+    let config = Config {
+        next_segment: NextSegment { video: 1_000, audio: 990 },
+        next_discontinuity: 7,
+        media_start_ms: 3_600_500,
+    };
+    let mut world = World::with(config);
+    world.handle_all(Publisher::default().play(5_000));
+    world.check();
+    let (video, audio) = (world.parts(VIDEO)[0], world.parts(AUDIO)[0]);
+    assert_eq!((video.segment, audio.segment), (1_000, 990));
+    assert_eq!((video.discontinuity, audio.discontinuity), (7, 7));
+    assert_eq!(video.media_time, MediaTime(3_600_500 * 90));
+    assert_eq!(audio.media_time, MediaTime(3_600_500 * 48));
+}
+
+#[test]
+fn after_the_end_nothing_follows() {
+    let mut world = play(&Publisher::default(), 3_000);
+    world.handle(Input::End, WallTime(0));
+    let count = world.outputs.len();
+    world.handle(Input::Gone, WallTime(0));
+    assert_eq!(world.outputs.len(), count);
+    world.handle_all(Publisher::default().play(100).into_iter().take(1));
+    assert_eq!(world.outputs[count..], [Output::Complaint(Complaint::Ended)]);
+}
+
+#[test]
+fn samples_of_impossible_size_are_dropped() {
+    let mut world = play(&Publisher::default(), 3_000);
+    let sample = |bytes: usize| {
+        let inputs = edit(Publisher { clock_ms: 3_000, ..Publisher::default() }.samples(1), |sample| {
+            sample.data = vec![0; bytes].into();
+            sample.track == TrackKind::Video
+        });
+        inputs.into_iter().next().unwrap()
+    };
+    world.handle_all([sample(0), sample(8 * 1024 * 1024 + 1)]);
+    assert_eq!(world.complaints().len(), 2);
+    world.handle_all((0..40).map(|_| sample(8 * 1024 * 1024)));
+    world.check();
+}
