@@ -123,6 +123,7 @@ impl Socket {
 pub(crate) struct Outbox {
     queue: VecDeque<Batch>,
     spares: Vec<Vec<u8>>,
+    is_refused: bool,
 }
 
 /// Datagrams of one length to one peer; the last may be shorter.
@@ -158,13 +159,22 @@ impl Outbox {
         self.queue.push_back(Batch { to, from, bytes, segment_bytes: datagram.len(), segments: 1 });
     }
 
+    /// Whether the network has said, since the last call, that nobody listens at the address of a connected socket.
+    /// It says so to the next send.
+    pub(crate) fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.is_refused)
+    }
+
     /// Gives the kernel what it takes.
     pub(crate) fn flush(&mut self, socket: &Socket) {
         while let Some(batch) = self.queue.front() {
             match socket.send(batch) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // As if lost on the way: the protocols above send again.
-                Err(error) => tracing::debug!(to = %batch.to, %error, "datagrams not sent"),
+                Err(error) => {
+                    self.is_refused |= error.kind() == io::ErrorKind::ConnectionRefused;
+                    tracing::debug!(to = %batch.to, %error, "datagrams not sent");
+                }
                 Ok(()) => {}
             }
             if let Some(mut batch) = self.queue.pop_front()

@@ -56,3 +56,234 @@ async fn both_channels_carry_full_messages_both_ways() {
     let too_long = viewer.send(Channel::Control, message(0, MESSAGE_BYTES_MAX + 1)).await;
     assert_eq!(too_long, Err(SendError::TooLong(MESSAGE_BYTES_MAX + 1)));
 }
+
+#[tokio::test]
+async fn a_connection_opens_in_milliseconds() {
+    let mut listener = listener();
+    let certificate = Certificate::generate().unwrap();
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        let config = dial::Config { certificate: Some(certificate.clone()), ..dial::Config::default() };
+        let _ends = connect(&mut listener, config).await;
+        fastest = fastest.min(start.elapsed());
+    }
+    // 200 ms is the first timer of any protocol in it: opening must not wait for one.
+    assert!(fastest < Duration::from_millis(200), "{fastest:?}");
+    println!("open: {fastest:?}");
+}
+
+#[tokio::test]
+async fn each_side_knows_the_others_certificate() {
+    let mut listener = listener();
+    let certificate = Certificate::generate().unwrap();
+    let config = dial::Config { certificate: Some(certificate.clone()), ..dial::Config::default() };
+    let (viewer, edge) = connect(&mut listener, config).await;
+    assert_eq!(edge.remote_fingerprint(), certificate.fingerprint());
+    assert_eq!(viewer.remote_fingerprint(), listener.address().fingerprint);
+    assert_eq!(viewer.remote_addr(), listener.local_addr());
+}
+
+#[tokio::test]
+async fn an_edge_with_another_certificate_is_refused() {
+    let listener = listener();
+    let mut address = listener.address().clone();
+    address.fingerprint = Certificate::generate().unwrap().fingerprint();
+    let refused = timeout(PATIENCE, dial(&address, dial::Config::default())).await.unwrap();
+    assert!(matches!(refused, Err(dial::Error::Fingerprint)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_gets_no_answer_and_a_closed_port_a_refusal() {
+    let listener = listener();
+    let mut address = listener.address().clone();
+    address.password = address.password.chars().rev().collect();
+    let config = dial::Config { timeout: Duration::from_millis(300), ..dial::Config::default() };
+    let unanswered = dial(&address, config.clone()).await;
+    assert!(matches!(unanswered, Err(dial::Error::Timeout)), "{unanswered:?}");
+    assert_eq!(listener.connections(), 0);
+
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    address.socket = free.local_addr().unwrap();
+    drop(free);
+    let refused = timeout(PATIENCE, dial(&address, dial::Config::default())).await.unwrap();
+    assert!(matches!(refused, Err(dial::Error::Refused)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_close_is_seen_on_both_sides_after_what_was_sent_before_it() {
+    let mut listener = listener();
+    for viewer_closes in [true, false] {
+        let (viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+        let (closing, other) = if viewer_closes { (viewer, edge) } else { (edge, viewer) };
+        for number in 0..20 {
+            closing.send(Channel::Pieces, message(number, 10_000)).await.unwrap();
+        }
+        closing.close();
+        let refused = closing.send(Channel::Pieces, Bytes::new()).await;
+        assert!(matches!(refused, Err(SendError::Closed(_))), "{refused:?}");
+        for _ in 0..20 {
+            assert_eq!(receive(&other).await.bytes.len(), 10_000);
+        }
+        assert_eq!(timeout(PATIENCE, other.recv()).await.unwrap(), None);
+        assert_eq!(reason(&other).await, CloseReason::Peer);
+        assert_eq!(reason(&closing).await, CloseReason::Local);
+        assert_eq!(timeout(PATIENCE, closing.recv()).await.unwrap(), None);
+        until(|| listener.connections() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_closes() {
+    let mut listener = listener();
+    let (viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    let clone = viewer.clone();
+    drop(viewer);
+    clone.send(Channel::Control, Bytes::from_static(b"still here")).await.unwrap();
+    assert_eq!(receive(&edge).await.bytes, "still here");
+    drop(clone);
+    assert_eq!(reason(&edge).await, CloseReason::Peer);
+}
+
+#[tokio::test]
+async fn dropping_the_listener_closes_every_connection() {
+    let mut listener = listener();
+    let (viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    let waiting = tokio::spawn({
+        let edge = edge.clone();
+        async move { edge.recv().await }
+    });
+    listener.close().await;
+    assert_eq!(reason(&viewer).await, CloseReason::Peer);
+    assert_eq!(reason(&edge).await, CloseReason::Shutdown);
+    assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_receiver_that_stops_reading_holds_its_sender_and_nobody_else() {
+    let mut listener = listener();
+    let config = dial::Config {
+        receive_window_bytes: 256 * 1024,
+        inbox_bytes_max: 128 * 1024,
+        ..dial::Config::default()
+    };
+    let (slow, edge_to_slow) = connect(&mut listener, config.clone()).await;
+    let (quick, edge_to_quick) = connect(&mut listener, config).await;
+
+    // Sends until it is stopped: everything between the two applications is full then.
+    let mut sent = 0;
+    while timeout(Duration::from_millis(500), edge_to_slow.send(Channel::Pieces, message(sent, 65_536)))
+        .await
+        .is_ok()
+    {
+        sent += 1;
+        // Send buffer 512 KiB, window 256 KiB, inbox 128 KiB and a message that crosses each bound.
+        assert!(sent <= 17, "{sent} messages were taken and nobody reads");
+    }
+    assert_eq!(edge_to_slow.try_send(Channel::Pieces, message(0, 65_536)), Err(SendError::Full));
+    assert!(edge_to_slow.buffered(Channel::Pieces) <= 512 * 1024);
+
+    // Meanwhile the other connection is served, and so is the slow one's control channel's credit.
+    for number in 0..100 {
+        edge_to_quick.send(Channel::Pieces, message(number, 65_536)).await.unwrap();
+        assert_eq!(receive(&quick).await.bytes, message(number, 65_536));
+    }
+    edge_to_slow.try_send(Channel::Control, Bytes::from_static(b"later")).unwrap();
+
+    // And everything comes once it reads.
+    let mut pieces = 0;
+    let mut control = 0;
+    while (pieces, control) != (sent, 1) {
+        match receive(&slow).await.channel {
+            Channel::Pieces => pieces += 1,
+            Channel::Control => control += 1,
+        }
+    }
+}
+
+#[tokio::test]
+async fn control_overtakes_media_that_waits() {
+    let mut listener = listener();
+    let config =
+        dial::Config { receive_window_bytes: 128 * 1024, inbox_bytes_max: 1, ..dial::Config::default() };
+    let (viewer, edge) = connect(&mut listener, config).await;
+    let mut queued = 0;
+    while edge.try_send(Channel::Pieces, message(0, 65_536)).is_ok() {
+        queued += 1;
+    }
+    edge.send(Channel::Control, Bytes::from_static(b"now")).await.unwrap();
+    let mut before = 0;
+    while receive(&viewer).await.channel == Channel::Pieces {
+        before += 1;
+    }
+    assert!(before < queued, "control came after {before} of {queued} pieces");
+}
+
+#[tokio::test]
+async fn a_thousand_garbage_datagrams_harm_nobody() {
+    let mut listener = listener();
+    let (viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut seed = 0x2545_F491_4F6C_DD1D_u64;
+    for number in 0..1_000_u32 {
+        // xorshift64: the same garbage on every run. The first byte runs through every protocol.
+        let mut garbage: Vec<u8> = (0..number % 1_400 + 1)
+            .map(|_| {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                seed.to_be_bytes()[0]
+            })
+            .collect();
+        garbage[0] = u8::try_from(number % 256).unwrap();
+        stranger.send_to(&garbage, listener.local_addr()).unwrap();
+        if number % 100 == 0 {
+            let sent = message(number, 60_000);
+            viewer.send(Channel::Pieces, sent.clone()).await.unwrap();
+            assert_eq!(receive(&edge).await.bytes, sent);
+        }
+    }
+    assert_eq!(listener.connections(), 1);
+    let _another = connect(&mut listener, dial::Config::default()).await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_not_made() {
+    let mut config =
+        listen::Config::new("127.0.0.1:0".parse().unwrap(), Certificate::generate().unwrap()).unwrap();
+    config.connections_max = 1;
+    let mut listener = Listener::bind(config).unwrap();
+    let (viewer, _edge) = connect(&mut listener, dial::Config::default()).await;
+    let config = dial::Config { timeout: Duration::from_millis(300), ..dial::Config::default() };
+    let refused = dial(listener.address(), config).await;
+    assert!(matches!(refused, Err(dial::Error::Timeout)), "{refused:?}");
+    drop(viewer);
+    until(|| listener.connections() == 0).await;
+    let _next = connect(&mut listener, dial::Config::default()).await;
+}
+
+#[tokio::test]
+async fn statistics_count_payload() {
+    let mut listener = listener();
+    let (viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    for number in 0..10 {
+        edge.send(Channel::Pieces, message(number, 50_000)).await.unwrap();
+        receive(&viewer).await;
+    }
+    until(|| edge.stats().bytes_acknowledged == 500_000).await;
+    assert_eq!(edge.buffered(Channel::Pieces), 0);
+    assert_eq!(edge.stats().bytes_sent, 500_000);
+    assert_eq!(viewer.stats().bytes_received, 500_000);
+    assert!(edge.stats().rtt.is_some_and(|rtt| rtt < Duration::from_secs(1)), "{:?}", edge.stats());
+}
+
+/// Waits for what the driver does on its own, looking again each millisecond.
+async fn until(condition: impl Fn() -> bool) {
+    timeout(PATIENCE, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("it never came true");
+}

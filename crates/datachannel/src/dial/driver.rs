@@ -142,7 +142,7 @@ impl Driver {
 
     fn receive(&mut self, intake: &mut Intake, now: Instant) {
         let Self { socket, address, session, checks, heard, .. } = self;
-        let mut is_answered = false;
+        let (mut is_answered, mut is_refused) = (false, false);
         for _ in 0..RECEIVES_PER_TURN {
             let mut arrive = |arrival: Arrival<'_>| match demux::protocol(arrival.bytes) {
                 Some(Protocol::Stun) if answers(arrival.bytes, &address.password, checks) => {
@@ -159,13 +159,16 @@ impl Driver {
             match socket.receive(intake, &mut arrive) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.is_refused = true;
-                    self.check_at = self.check_at.min(now + REFUSAL_INTERVAL);
+                Err(error) => {
+                    tracing::debug!(%error, "receive");
+                    is_refused |= error.kind() == io::ErrorKind::ConnectionRefused;
                     break;
                 }
-                Err(error) => tracing::debug!(%error, "receive"),
             }
+        }
+        if is_refused || self.outbox.take_refused() {
+            self.is_refused = true;
+            self.check_at = self.check_at.min(now + REFUSAL_INTERVAL);
         }
         if is_answered {
             self.is_refused = false;
