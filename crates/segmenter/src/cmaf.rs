@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use mp4_atom::{
-    Audio, Avc1, Avcc, Codec, Dinf, Dref, Encode, Error, FixedPoint, FourCC, Ftyp, Hdlr, Header, Matrix,
-    Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd,
-    Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd,
+    Audio, Avc1, Avcc, Codec, Dinf, Dref, Edts, Elst, ElstEntry, Encode, Error, FixedPoint, FourCC, Ftyp,
+    Hdlr, Header, Matrix, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd,
+    Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd,
     esds::{DecoderConfig, DecoderSpecific, EsDescriptor, Esds, SLConfig},
 };
 
@@ -12,6 +12,9 @@ use crate::{cut::Slice, sample::TrackKind};
 
 /// Ticks a second of video: divides RTMP's milliseconds and every usual frame rate.
 pub(crate) const VIDEO_TIMESCALE: u32 = 90_000;
+
+/// Ticks in one of RTMP's milliseconds.
+pub(crate) const VIDEO_TICKS_PER_MS: u32 = VIDEO_TIMESCALE / 1_000;
 
 /// `sample_depends_on = 2`: a keyframe (ISO/IEC 14496-12 §8.8.3.1).
 const SYNC_FLAGS: u32 = 0x0200_0000;
@@ -22,12 +25,13 @@ const NON_SYNC_FLAGS: u32 = 0x0101_0000;
 /// Bytes of an `mdat` header.
 const MDAT_HEADER_BYTES: usize = 8;
 
-/// The init segment of a video track.
+/// The init segment of a video track. An edit list takes `shift` ticks from every presentation.
 pub(crate) fn video_init(
-    avcc: Avcc,
+    avcc: &Avcc,
     width: u16,
     height: u16,
     aspect: Option<(u32, u32)>,
+    shift: u32,
 ) -> Result<Bytes, Error> {
     // On screen a pixel is as wide as its aspect says.
     let shown = aspect.map_or(u32::from(width), |(wide, high)| {
@@ -35,7 +39,7 @@ pub(crate) fn video_init(
     });
     let entry = Avc1 {
         visual: Visual { data_reference_index: 1, width, height, ..Visual::default() },
-        avcc,
+        avcc: avcc.clone(),
         pasp: aspect.map(|(h_spacing, v_spacing)| Pasp { h_spacing, v_spacing }),
         ..Avc1::default()
     };
@@ -45,7 +49,13 @@ pub(crate) fn video_init(
         ..header(TrackKind::Video)
     };
     let minf = Minf { vmhd: Some(Vmhd::default()), ..media(entry.into()) };
-    init(TrackKind::Video, VIDEO_TIMESCALE, tkhd, minf)
+    let edit = ElstEntry {
+        segment_duration: 0, // all there is
+        media_time: Some(u64::from(shift)),
+        media_rate: FixedPoint::new(1, 0),
+    };
+    let edts = (shift > 0).then(|| Edts { elst: Some(Elst { entries: vec![edit] }) });
+    init(TrackKind::Video, VIDEO_TIMESCALE, tkhd, edts, minf)
 }
 
 /// The init segment of an audio track with this `AudioSpecificConfig`.
@@ -79,7 +89,7 @@ pub(crate) fn audio_init(config: &[u8], channels: u8, sample_rate: u32) -> Resul
     };
     let tkhd = Tkhd { volume: FixedPoint::new(1, 0), ..header(TrackKind::Audio) };
     let minf = Minf { smhd: Some(Smhd::default()), ..media(entry.into()) };
-    init(TrackKind::Audio, sample_rate, tkhd, minf)
+    init(TrackKind::Audio, sample_rate, tkhd, None, minf)
 }
 
 /// A part. `sequence` counts the rendition's parts.
@@ -147,7 +157,7 @@ fn media(entry: Codec) -> Minf {
     }
 }
 
-fn init(kind: TrackKind, timescale: u32, tkhd: Tkhd, minf: Minf) -> Result<Bytes, Error> {
+fn init(kind: TrackKind, timescale: u32, tkhd: Tkhd, edts: Option<Edts>, minf: Minf) -> Result<Bytes, Error> {
     let (handler, name) = match kind {
         TrackKind::Video => (FourCC::new(b"vide"), "video"),
         TrackKind::Audio => (FourCC::new(b"soun"), "audio"),
@@ -155,8 +165,7 @@ fn init(kind: TrackKind, timescale: u32, tkhd: Tkhd, minf: Minf) -> Result<Bytes
     let ftyp = Ftyp {
         major_brand: FourCC::new(b"iso6"),
         minor_version: 0,
-        // `cmf2`: no edit list, signed composition offsets.
-        compatible_brands: [b"iso6", b"mp41", b"cmfc", b"cmf2"].map(FourCC::new).to_vec(),
+        compatible_brands: [b"iso6", b"mp41", b"cmfc"].map(FourCC::new).to_vec(),
     };
     let moov = Moov {
         mvhd: Mvhd {
@@ -176,6 +185,7 @@ fn init(kind: TrackKind, timescale: u32, tkhd: Tkhd, minf: Minf) -> Result<Bytes
         }),
         trak: vec![Trak {
             tkhd,
+            edts,
             mdia: Mdia {
                 mdhd: Mdhd { timescale, language: "und".into(), ..Mdhd::default() },
                 hdlr: Hdlr { handler, name: name.into() },

@@ -4,11 +4,15 @@ use bytes::Bytes;
 
 use crate::{
     cadence::{Cadence, audio_part_target_ms},
-    cmaf::VIDEO_TIMESCALE,
+    cmaf::{VIDEO_TICKS_PER_MS, VIDEO_TIMESCALE},
     codec::{Aac, Avc},
     output::{AUDIO, Media, TARGET_DURATION_MS, Track, VIDEO},
     track::PerTrack,
 };
+
+/// By how much more than before a first keyframe's composition offset may be moved without a new init segment:
+/// rounding to milliseconds. (Its offsets then may be as little below zero.)
+const SHIFT_JITTER_MS: u32 = 2;
 
 /// What was put out of each track.
 #[derive(Debug, Default)]
@@ -21,17 +25,26 @@ pub(crate) struct Roster {
 struct Entry {
     config: Bytes,
     track: Track,
+    shift_ms: u32,
 }
 
 impl Roster {
     /// The video track with this configuration and measured cadence. A publisher that comes back with the same
     /// configuration gets the same track: measuring again a little differently is no change. A part target is kept
     /// over a change, too, as long as the frames fit it, for it is one number of a whole playlist.
-    pub(crate) fn video(&mut self, avc: &Avc, cadence: Cadence) -> Track {
+    ///
+    /// Gives the shift of its init segment, too: how much longer than true its composition offsets must be. It is
+    /// `shift_ms`, that of the first keyframe, or the one before if that will do.
+    pub(crate) fn video(&mut self, avc: &Avc, cadence: Cadence, shift_ms: u32) -> (Track, u32) {
         let kept = self.entries.video.as_ref().filter(|entry| cadence.fits(entry.track.part_target_ms));
-        if let Some(entry) = kept.filter(|entry| entry.config == avc.raw) {
-            return entry.track.clone();
+        let fits = |entry: &&Entry| entry.config == avc.raw && shift_ms <= entry.shift_ms + SHIFT_JITTER_MS;
+        if let Some(entry) = kept.filter(fits) {
+            return (entry.track.clone(), entry.shift_ms);
         }
+        let (init, shift_ms) = match avc.init(shift_ms * VIDEO_TICKS_PER_MS) {
+            Ok(init) => (init, shift_ms),
+            Err(_) => (avc.plain_init.clone(), 0),
+        };
         let track = Track {
             rendition: VIDEO,
             media: Media::Video {
@@ -43,10 +56,10 @@ impl Roster {
             timescale: VIDEO_TIMESCALE,
             target_duration_ms: TARGET_DURATION_MS,
             part_target_ms: kept.map_or(cadence.part_target_ms(), |entry| entry.track.part_target_ms),
-            init: avc.init.clone(),
+            init,
         };
-        self.entries.video = Some(Entry { config: avc.raw.clone(), track: track.clone() });
-        track
+        self.entries.video = Some(Entry { config: avc.raw.clone(), track: track.clone(), shift_ms });
+        (track, shift_ms)
     }
 
     /// The audio track with this configuration.
@@ -63,7 +76,7 @@ impl Roster {
             part_target_ms: audio_part_target_ms(aac.frame_samples, aac.sample_rate),
             init: aac.init.clone(),
         };
-        self.entries.audio = Some(Entry { config: aac.raw.clone(), track: track.clone() });
+        self.entries.audio = Some(Entry { config: aac.raw.clone(), track: track.clone(), shift_ms: 0 });
         track
     }
 

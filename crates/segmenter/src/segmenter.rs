@@ -240,9 +240,10 @@ impl Segmenter {
         let mut tracks = Vec::new();
         let mut lanes = Lanes::default();
         let anchor = if let (Some(first), Some(avc)) = (video, &self.avc) {
-            let track = self.roster.video(avc, cadence);
-            let cts_ms = first.sample.cts_ms;
-            let lane = Video::new(cts_ms, cadence, track.part_target_ms, self.next_segment.video);
+            let shift_ms = Video::shift_of(&first.sample);
+            let (track, edit_ms) = self.roster.video(avc, cadence, shift_ms);
+            let (target_ms, segment) = (track.part_target_ms, self.next_segment.video);
+            let lane = Video::new(shift_ms, edit_ms, cadence, target_ms, segment);
             self.timeline.begin(TrackKind::Video, lane.shifted_ms(&first.sample), first.wall);
             tracks.push(track);
             lanes.video = Some(lane);

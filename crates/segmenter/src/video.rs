@@ -1,22 +1,22 @@
 //! The video track within a continuity: decode times, durations, composition offsets.
 //!
 //! A frame lasts until the next one's decode time, so one frame is held back. Decode times are the publisher's
-//! milliseconds, exactly, so they never drift from its clock. All decode times are moved later by the first
-//! keyframe's composition offset, and all offsets made smaller by it (signed offsets, CMAF's `cmf2`): a segment's
-//! first picture is then *presented* at the segment's time, B-frames or not, and in step with the audio.
+//! milliseconds, exactly, so they never drift from its clock.
+//!
+//! With B-frames a keyframe is presented later than it is decoded, by a *shift* that stays the same over a
+//! continuity. All decode times are moved later by it, and the track's edit list takes it from all presentations:
+//! a segment's first picture is then presented at the segment's own time, B-frames or not, and in step with the
+//! audio. (Signed offsets without an edit list would say the same, but ffmpeg 5 presents such tracks late.)
 
 use bytes::Bytes;
 
 use crate::{
     cadence::Cadence,
-    cmaf::VIDEO_TIMESCALE,
+    cmaf::{VIDEO_TICKS_PER_MS, VIDEO_TIMESCALE},
     cut::{Cutter, Frame, Segments},
     output::Complaint,
     sample::Sample,
 };
-
-/// Ticks in a millisecond.
-const TICKS_PER_MS: u32 = VIDEO_TIMESCALE / 1_000;
 
 /// How far a frame whose decode time does not increase is moved later before it is dropped: jitter of a clock in
 /// milliseconds, and no more than half a frame.
@@ -28,8 +28,10 @@ const COMPOSITION_MS_MAX: i32 = 3_200;
 /// The video track.
 #[derive(Debug)]
 pub(crate) struct Video {
-    /// What is taken from composition offsets and added to decode times.
+    /// What is added to decode times.
     shift_ms: i32,
+    /// What the edit list takes from presentations.
+    edit_ms: i32,
     cadence: Cadence,
     held: Option<Held>,
     pub(crate) cutter: Cutter,
@@ -45,11 +47,24 @@ struct Held {
 }
 
 impl Video {
-    /// A track whose first keyframe has the composition offset `cts_ms`.
-    pub(crate) fn new(cts_ms: i32, cadence: Cadence, part_target_ms: u32, segment: u64) -> Self {
+    /// A track whose first keyframe has a composition offset of `shift_ms`, and whose edit list takes `edit_ms`
+    /// from every presentation.
+    pub(crate) fn new(
+        shift_ms: u32,
+        edit_ms: u32,
+        cadence: Cadence,
+        part_target_ms: u32,
+        segment: u64,
+    ) -> Self {
         let frame = cadence.frame_ticks(VIDEO_TIMESCALE);
         let cutter = Cutter::new(Segments::AtKeyframes, VIDEO_TIMESCALE, frame, part_target_ms, segment);
-        Self { shift_ms: bounded(cts_ms), cadence, held: None, cutter }
+        let [shift_ms, edit_ms] = [shift_ms, edit_ms].map(|ms| i32::try_from(ms).unwrap_or(0));
+        Self { shift_ms, edit_ms, cadence, held: None, cutter }
+    }
+
+    /// The shift of a track that starts with this sample.
+    pub(crate) fn shift_of(sample: &Sample) -> u32 {
+        u32::try_from(bounded(sample.cts_ms)).unwrap_or(0)
     }
 
     /// A sample's decode time, moved as all are: what the timeline places.
@@ -71,7 +86,7 @@ impl Video {
         self.cutter.expect(ticks(at_ms), sample.keyframe);
         self.held = Some(Held {
             at_ms,
-            composition_ms: cts_ms - self.shift_ms,
+            composition_ms: cts_ms - self.shift_ms + self.edit_ms,
             keyframe: sample.keyframe,
             data: sample.data,
         });
@@ -94,7 +109,7 @@ impl Video {
         self.cutter.push(Frame {
             start: ticks(held.at_ms),
             duration: u32::try_from(ticks(end_ms - held.at_ms)).unwrap_or(u32::MAX),
-            composition: held.composition_ms.saturating_mul(i32::try_from(TICKS_PER_MS).unwrap_or(0)),
+            composition: held.composition_ms.saturating_mul(i32::try_from(VIDEO_TICKS_PER_MS).unwrap_or(0)),
             keyframe: held.keyframe,
             data: held.data,
         });
@@ -102,7 +117,7 @@ impl Video {
 }
 
 fn ticks(ms: u64) -> u64 {
-    ms.saturating_mul(u64::from(TICKS_PER_MS))
+    ms.saturating_mul(u64::from(VIDEO_TICKS_PER_MS))
 }
 
 fn bounded(cts_ms: i32) -> i32 {

@@ -181,7 +181,9 @@ fn b_frames_are_presented_in_step_with_the_audio() {
     world.check();
     // The first picture is shown at the start of media time, although it was decoded 67 ms before it was due.
     assert_eq!(world.parts(VIDEO)[0].media_time, MediaTime(0));
-    let mut shown: Vec<i64> = world.parts(VIDEO).iter().flat_map(|part| rules::presentations(part)).collect();
+    let track = &world.tracks()[0][0];
+    let mut shown: Vec<i64> =
+        world.parts(VIDEO).iter().flat_map(|part| rules::presentations(part, track)).collect();
     assert_eq!(shown[0], 0);
     shown.sort_unstable();
     assert!(shown[0] >= 0);
@@ -190,7 +192,7 @@ fn b_frames_are_presented_in_step_with_the_audio() {
     assert_eq!(audio[0].media_time, MediaTime(48 * 19));
     // A segment's first picture is shown at the segment's time.
     for part in world.parts(VIDEO).iter().filter(|part| part.first) {
-        assert_eq!(rules::presentations(part)[0], i64::try_from(part.media_time.0).unwrap());
+        assert_eq!(rules::presentations(part, track)[0], i64::try_from(part.media_time.0).unwrap());
     }
 }
 

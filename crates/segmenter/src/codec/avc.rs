@@ -49,8 +49,10 @@ pub(crate) struct Avc {
     pub(crate) height: u16,
     /// What the encoder says of its frames per 1,000 seconds; a hint, since it says so of variable rates too.
     pub(crate) frame_rate_milli: Option<u32>,
-    /// The init segment.
-    pub(crate) init: Bytes,
+    /// The init segment of a track whose composition offsets are true.
+    pub(crate) plain_init: Bytes,
+    avcc: Avcc,
+    aspect: Option<(u32, u32)>,
 }
 
 impl Avc {
@@ -62,9 +64,16 @@ impl Avc {
             "avc1.{:02X}{:02X}{:02X}",
             avcc.avc_profile_indication, avcc.profile_compatibility, avcc.avc_level_indication
         );
-        let (width, height) = (picture.width, picture.height);
-        let init = cmaf::video_init(avcc, width, height, picture.aspect).map_err(|_| Error::Boxes)?;
-        Ok(Self { raw, codec, width, height, frame_rate_milli: picture.frame_rate_milli, init })
+        let Picture { width, height, aspect, frame_rate_milli } = picture;
+        let plain_init = Bytes::new();
+        let avc = Self { raw, codec, width, height, frame_rate_milli, plain_init, avcc, aspect };
+        let plain_init = avc.init(0)?;
+        Ok(Self { plain_init, ..avc })
+    }
+
+    /// The init segment of a track whose composition offsets are `shift` ticks too long.
+    pub(crate) fn init(&self, shift: u32) -> Result<Bytes, Error> {
+        cmaf::video_init(&self.avcc, self.width, self.height, self.aspect, shift).map_err(|_| Error::Boxes)
     }
 }
 
@@ -328,7 +337,6 @@ mod tests {
         assert_eq!((avc.width, avc.height), (1280, 720));
         assert_eq!(avc.frame_rate_milli, Some(30_000));
         assert_eq!(avc.codec, "avc1.64001F");
-        assert!(!avc.init.is_empty());
     }
 
     #[test]

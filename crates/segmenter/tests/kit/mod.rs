@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test program uses its own selection")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so and stop")]
 
+pub(crate) mod flv;
 pub(crate) mod publisher;
 pub(crate) mod rules;
 

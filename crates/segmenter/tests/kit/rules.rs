@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use millstream_model::{PART_BYTES_MAX, RenditionId};
 use millstream_segmenter::{Complaint, Media, Output, Part, Track};
-use mp4_atom::{Decode, Header, Moof};
+use mp4_atom::{Decode, Ftyp, Header, Moof, Moov};
 
 pub(crate) fn check(outputs: &[Output]) {
     let mut checker = Checker::default();
@@ -161,14 +161,19 @@ pub(crate) fn durations(part: &Part) -> Vec<u32> {
 }
 
 /// When a part's samples are presented, in ticks of media time.
-pub(crate) fn presentations(part: &Part) -> Vec<i64> {
+pub(crate) fn presentations(part: &Part, track: &Track) -> Vec<i64> {
+    let mut init = track.init.as_ref();
+    Ftyp::decode(&mut init).unwrap();
+    let moov = Moov::decode(&mut init).unwrap();
+    let edit = moov.trak[0].edts.as_ref().and_then(|edts| edts.elst.as_ref()?.entries[0].media_time);
+    let edit = i64::try_from(edit.unwrap_or(0)).unwrap();
     let moof = Moof::decode(&mut part.data.as_ref()).unwrap();
     let mut time = i64::try_from(part.media_time.0).unwrap();
     moof.traf[0].trun[0]
         .samples
         .iter()
         .map(|entry| {
-            let at = time + entry.cts.unwrap_or(0);
+            let at = time + entry.cts.unwrap_or(0) - edit;
             time += i64::from(entry.duration.unwrap());
             at
         })
