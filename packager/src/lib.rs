@@ -1,1 +1,3 @@
 //! RTMP in, signed low-latency HLS out.
+
+pub mod ingest;

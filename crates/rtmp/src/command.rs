@@ -38,9 +38,6 @@ pub(crate) mod code {
 /// Bytes in a command or metadata message that are read at most; real ones are under 4 KiB.
 pub(crate) const AMF_BYTES_MAX: usize = 64 * 1024;
 
-/// Payload bytes in the chunks we send: every answer fits in one.
-const CHUNK_BYTES: u32 = 4096;
-
 /// Window we announce both ways; what the clients themselves use.
 const WINDOW_BYTES: u32 = 2_500_000;
 
@@ -98,12 +95,12 @@ pub(crate) fn parse(body: &[u8]) -> Result<Command, amf0::Error> {
     })
 }
 
-/// Answers a good `connect`, with our windows and chunk size before it.
+/// Answers a good `connect`, with our windows before it. Our chunks keep their initial size: answers are short, and
+/// some go out before a peer could have learned another.
 pub(crate) fn write_connected(transaction: f64, lists_codecs: bool, out: &mut Vec<u8>) {
     write_control(kind::WINDOW_SIZE, &WINDOW_BYTES.to_be_bytes(), out);
     // 2: dynamic, a hint that the client may overrule.
     write_control(kind::PEER_BANDWIDTH, &[WINDOW_BYTES.to_be_bytes().as_slice(), &[2]].concat(), out);
-    write_control(kind::SET_CHUNK_SIZE, &CHUNK_BYTES.to_be_bytes(), out);
     let server = object([("fmsVer", "FMS/3,0,1,123".into()), ("capabilities", Value::Number(31.0))]);
     let mut status = status("status", code::CONNECTED, "connected");
     if let Value::Object(properties) = &mut status {
@@ -158,7 +155,6 @@ pub(crate) fn write_pong(time: [u8; 4], out: &mut Vec<u8>) {
 
 fn write_control(kind: u8, body: &[u8], out: &mut Vec<u8>) {
     let message = Message { kind, timestamp: 0, stream: 0, body: Bytes::copy_from_slice(body) };
-    // Control messages go out before the peer has read our chunk size too, and fit in the initial one.
     chunk::write(&message, CONTROL_ID, chunk::CHUNK_BYTES_INITIAL, out);
 }
 
@@ -168,7 +164,7 @@ fn write_command(stream: u32, values: &[Value], out: &mut Vec<u8>) {
         amf0::write(value, &mut body);
     }
     let message = Message { kind: kind::COMMAND, timestamp: 0, stream, body: Bytes::from(body) };
-    chunk::write(&message, COMMAND_ID, usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX), out);
+    chunk::write(&message, COMMAND_ID, chunk::CHUNK_BYTES_INITIAL, out);
 }
 
 fn status(level: &str, code: &str, description: &str) -> Value {
@@ -211,20 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_fits_in_the_chunks_it_is_sent_in() {
+    fn answers_read_in_chunks_of_the_initial_size() {
         let mut out = Vec::new();
+        write_wrong_app(1.0, &"why ".repeat(100), &mut out);
         write_connected(1.0, true, &mut out);
         let mut reader = chunk::Reader::new(crate::Limits::UNADMITTED);
         let mut input = Bytes::from(out);
         let mut kinds = Vec::new();
         while let Some(message) = reader.step(&mut input).unwrap() {
-            if message.kind == kind::SET_CHUNK_SIZE {
-                let bytes = u32::from_be_bytes(message.body[..].try_into().unwrap());
-                reader.set_chunk_bytes(bytes).unwrap();
-            }
             kinds.push(message.kind);
         }
-        assert_eq!(kinds, [kind::WINDOW_SIZE, kind::PEER_BANDWIDTH, kind::SET_CHUNK_SIZE, kind::COMMAND]);
+        assert_eq!(kinds, [kind::COMMAND, kind::WINDOW_SIZE, kind::PEER_BANDWIDTH, kind::COMMAND]);
         assert!(input.is_empty());
     }
 }

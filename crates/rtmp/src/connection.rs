@@ -23,7 +23,7 @@ const MESSAGE_STREAMS_MAX: u32 = 16;
 /// Bytes kept of a peer that goes on talking while its key is checked. Encoders wait for the answer.
 const ASKING_BYTES_MAX: usize = 32 * 1024;
 
-/// Bytes in a description we send to a peer; it must fit in one of our chunks.
+/// Bytes in a description we send to a peer; some clients keep it in a small buffer.
 const DESCRIPTION_BYTES_MAX: usize = 512;
 
 /// How a connection behaves.

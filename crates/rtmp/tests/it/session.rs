@@ -37,7 +37,6 @@ fn said(outputs: &[Output]) -> Vec<(String, String, String)> {
     let start = if sent.first() == Some(&3) && sent.len() > 3073 { 3073 } else { 0 };
     let mut input = Bytes::from(sent).slice(start..);
     let mut reader = Reader::new(Limits::ADMITTED);
-    reader.set_chunk_bytes(4096).unwrap();
     let mut said = Vec::new();
     while let Some(message) = reader.step(&mut input).unwrap() {
         if message.kind == 20 {

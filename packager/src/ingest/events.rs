@@ -1,0 +1,184 @@
+//! What comes of a publish, through a queue that is bounded in events and in bytes.
+
+use std::sync::{Arc, OnceLock};
+
+use millstream_rtmp::{Limits, Metadata};
+use millstream_segmenter::{Sample, TrackConfig};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Events in one queue at most: 13 s of 30 frames and 47 sounds a second.
+const QUEUE_EVENTS_MAX: usize = 1024;
+
+/// What an event costs beside its sample's bytes; bounds what many small ones take.
+const EVENT_BYTES: usize = 256;
+
+/// What a publisher's connection gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A track's set-up, new or changed. Repetitions are left out.
+    Config(TrackConfig),
+    /// A sample of a track whose set-up came before.
+    Sample(Sample),
+    /// What the encoder says of itself.
+    Metadata(Metadata),
+    /// The publisher is gone. Always the last.
+    Gone {
+        /// Why.
+        reason: Gone,
+    },
+}
+
+/// Why a publisher is gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Gone {
+    /// It said goodbye.
+    #[error("the publisher ended it")]
+    Ended,
+    /// Its connection ended without a goodbye.
+    #[error("the connection was lost")]
+    Lost,
+    /// It was cut off: silent too long, broken, or a codec that is not taken.
+    #[error("{0}")]
+    Closed(millstream_rtmp::Reason),
+    /// We ended it: the server stops, or nobody takes its events.
+    #[error("ingest ended it")]
+    Stopped,
+}
+
+/// One publisher's events. Dropping it ends the publisher.
+#[derive(Debug)]
+pub struct Events {
+    receiver: mpsc::Receiver<(Event, usize)>,
+    room: Arc<Semaphore>,
+    gone: Arc<OnceLock<Gone>>,
+    ended: bool,
+}
+
+/// The publisher's end of the queue.
+#[derive(Debug)]
+pub(super) struct Queue {
+    sender: mpsc::Sender<(Event, usize)>,
+    room: Arc<Semaphore>,
+    bytes_max: usize,
+    gone: Arc<OnceLock<Gone>>,
+}
+
+/// Nobody takes events any more.
+#[derive(Debug)]
+pub(super) struct Abandoned;
+
+/// Bytes a queue really takes when `configured`: one sample of the greatest length must fit.
+pub(super) fn queue_bytes(configured: usize) -> usize {
+    configured.clamp(Limits::ADMITTED.message_bytes_max + EVENT_BYTES, Semaphore::MAX_PERMITS)
+}
+
+/// A queue and its end.
+pub(super) fn queue(bytes_max: usize) -> (Queue, Events) {
+    let bytes_max = queue_bytes(bytes_max);
+    let (sender, receiver) = mpsc::channel(QUEUE_EVENTS_MAX);
+    let room = Arc::new(Semaphore::new(bytes_max));
+    let gone = Arc::new(OnceLock::new());
+    let events = Events { receiver, room: Arc::clone(&room), gone: Arc::clone(&gone), ended: false };
+    (Queue { sender, room, bytes_max, gone }, events)
+}
+
+impl Events {
+    /// The next event; after [`Event::Gone`] always `None`. May be dropped and called again without losing one.
+    pub async fn recv(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        if let Some((event, bytes)) = self.receiver.recv().await {
+            self.room.add_permits(bytes);
+            return Some(event);
+        }
+        self.ended = true;
+        // Unset when the server was dropped and its connections with it.
+        Some(Event::Gone { reason: self.gone.get().cloned().unwrap_or(Gone::Stopped) })
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.room.close();
+    }
+}
+
+impl Queue {
+    /// Waits for room, then puts `event` in.
+    pub(super) async fn send(&self, event: Event) -> Result<(), Abandoned> {
+        let bytes = EVENT_BYTES
+            + match &event {
+                Event::Sample(sample) => sample.data.len(),
+                Event::Config(TrackConfig::H264(bytes) | TrackConfig::Aac(bytes)) => bytes.len(),
+                Event::Metadata(_) | Event::Gone { .. } => 0,
+            };
+        let bytes = bytes.min(self.bytes_max);
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.room.acquire_many(permits).await.map_err(|_| Abandoned)?.forget();
+        self.sender.send((event, bytes)).await.map_err(|_| Abandoned)
+    }
+
+    /// Waits until nobody takes events any more.
+    pub(super) async fn abandoned(&self) {
+        self.sender.closed().await;
+    }
+
+    /// Ends it: what is in it is still received, then `reason`.
+    pub(super) fn end(self, reason: Gone) {
+        // The first reason stays; there is only one, for this takes `self`.
+        let _ = self.gone.set(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use millstream_segmenter::TrackKind;
+
+    use super::*;
+
+    fn sample(len: usize) -> Event {
+        let data = Bytes::from(vec![0; len]);
+        Event::Sample(Sample { track: TrackKind::Video, dts_ms: 0, cts_ms: 0, keyframe: true, data })
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_holds_the_sender_back_by_bytes() {
+        let (queue, mut events) = queue(0);
+        let len = Limits::ADMITTED.message_bytes_max / 2;
+        queue.send(sample(len)).await.unwrap();
+        assert!(queue.send(sample(len + 1)).now_or_never().is_none());
+        assert!(matches!(events.recv().await, Some(Event::Sample(_))));
+        queue.send(sample(Limits::ADMITTED.message_bytes_max)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_holds_the_sender_back_by_events() {
+        let (queue, _events) = queue(usize::MAX);
+        for _ in 0..QUEUE_EVENTS_MAX {
+            queue.send(sample(0)).await.unwrap();
+        }
+        assert!(queue.send(sample(0)).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_received_and_the_reason_is_last() {
+        let (queue, mut events) = queue(0);
+        queue.send(sample(1)).await.unwrap();
+        queue.end(Gone::Lost);
+        assert!(matches!(events.recv().await, Some(Event::Sample(_))));
+        assert_eq!(events.recv().await, Some(Event::Gone { reason: Gone::Lost }));
+        assert_eq!(events.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_waits_learns_that_it_was_abandoned() {
+        let (queue, events) = queue(0);
+        queue.send(sample(Limits::ADMITTED.message_bytes_max)).await.unwrap();
+        let (sent, ()) = tokio::join!(queue.send(sample(1)), async { drop(events) });
+        assert!(sent.is_err());
+        queue.abandoned().await;
+    }
+}

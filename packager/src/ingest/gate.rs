@@ -1,0 +1,36 @@
+//! Who may publish: the question that this ingest asks and others answer.
+
+use std::future::Future;
+
+use millstream_model::StreamId;
+use millstream_rtmp::StreamKey;
+
+/// Decides about stream keys. The real one asks the tracker.
+pub trait Gate: Send + Sync + 'static {
+    /// Whether whoever holds `key` may publish, and what. Is dropped when it takes longer than
+    /// `admit_timeout_ms`.
+    fn admit(&self, key: &StreamKey) -> impl Future<Output = Result<Admitted, Refusal>> + Send;
+}
+
+/// A key was good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// The stream it publishes.
+    pub stream: StreamId,
+}
+
+/// A key was not good, or could not be checked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// What the publisher is told and the log says. Never holds the key.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal with this reason.
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
