@@ -5,24 +5,17 @@
 //! `serve(listener, None, &Limits::default(), http::tower(warp::service(routes)), &tasks)`.
 
 mod connection;
+mod count;
 mod socket;
 pub mod tls;
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::body::{Body, Incoming};
 pub use hyper_util::service::TowerToHyperService as Tower;
 use tokio::net::{TcpListener, TcpStream};
 
-pub use self::tls::Tls;
+pub use self::{count::Counts, tls::Tls};
 use crate::tasks::{Drain, Spawner};
 
 /// Any error.
@@ -61,34 +54,6 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
-}
-
-/// What a listener counts; for a program's metrics and for tests.
-#[derive(Debug, Default)]
-pub struct Counts {
-    open: AtomicUsize,
-    accepted: AtomicU64,
-    refused: AtomicU64,
-}
-
-impl Counts {
-    /// Connections open now, upgraded ones included.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections accepted so far.
-    #[must_use]
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Connections closed at once so far, because there were `connections_max` already.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
 }
 
 /// Makes a `tower` service, such as `warp::service(routes)`, fit for [`serve`].
@@ -199,15 +164,14 @@ impl Door {
     {
         let max = self.connections.limits.connections_max;
         if self.counts.open() >= max {
-            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            self.counts.refuse();
             if self.warned.is_none_or(|at| at.elapsed() >= FULL_WARN_EVERY) {
                 self.warned = Some(tokio::time::Instant::now());
                 tracing::warn!(connections_max = max, "full: connections are closed at once");
             }
             return;
         }
-        self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-        let seat = socket::Seat::take(&self.counts);
+        let seat = count::Seat::take(&self.counts);
         self.connections.spawn(stream, address, seat, service);
     }
 }

@@ -16,7 +16,8 @@ use tokio::{
 
 use super::{
     BoxError, Limits, Peer,
-    socket::{Seat, Socket},
+    count::Seat,
+    socket::Socket,
     tls::{HTTP2, Tls},
 };
 use crate::tasks::{Drain, Spawner};

@@ -4,7 +4,6 @@ use std::{
     future::Future as _,
     io,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,29 +15,13 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::Counts;
+use super::count::Seat;
 
 /// A silent peer is asked for a sign of life after this long: NATs and dead hosts tell nobody.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Time between two such questions; the system gives up after about nine.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-
-/// One of the `connections_max` places; given back when dropped.
-pub(super) struct Seat(Arc<Counts>);
-
-impl Seat {
-    pub(super) fn take(counts: &Arc<Counts>) -> Self {
-        counts.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counts))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Goes along when a connection is upgraded, so that a WebSocket counts and is bounded like any other.
 pub(super) struct Socket {

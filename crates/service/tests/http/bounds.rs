@@ -70,6 +70,18 @@ async fn connections_beyond_the_bound_are_closed_and_room_is_given_back() {
     let _ = third.write_all(GET.as_bytes()).await;
     assert_eq!(rest(&mut third).await, "");
     assert_eq!(counts.refused(), 1);
+    let registry = prometheus::Registry::new();
+    counts.register(&registry, "origin").unwrap();
+    for _scrape in 0..2 {
+        let told = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for line in [
+            "millstream_http_connections{listener=\"origin\"} 2",
+            "millstream_http_connections_accepted_total{listener=\"origin\"} 2",
+            "millstream_http_connections_refused_total{listener=\"origin\"} 1",
+        ] {
+            assert!(told.lines().any(|other| other == line), "{line} not in {told}");
+        }
+    }
     let [mut first, _second] = seated;
     first.shutdown().await.unwrap();
     rest(&mut first).await;
