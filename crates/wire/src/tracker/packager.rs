@@ -45,6 +45,8 @@ pub struct Admitted {
 pub struct PackagerReport {
     /// Who reports.
     pub packager: PublicKey,
+    /// Its origin's base URL, as in [`Admit`]: a tracker that was restarted knows it from here.
+    pub origin: String,
     /// One entry per stream.
     pub streams: Vec<StreamReport>,
 }
