@@ -1,3 +1,31 @@
 //! RTMP in, signed low-latency HLS out.
+//!
+//! ```text
+//!  encoder ──RTMP──▶ ingest ──samples──▶ stream::life ── segmenter ── signer ──▶ window ◀── origin ◀──HTTP── players,
+//!                      │                     │              (pure)     (pure)     (pure)                    edges, CDN
+//!                      └─ gate ─ tracker     └─ sequence (numbers ahead of use, on disk)
+//!                                  ▲ report
+//! ```
+//!
+//! [`Packager::load`] binds everything, [`Packager::run`] drives it: the program, the all-in-one and tests use these
+//! two. `docs/protocol/media.md` says what comes out. What never belongs here: re-encoding, money, who watches.
+#![forbid(unsafe_code)]
 
+mod clock;
+pub mod config;
+pub mod gate;
 pub mod ingest;
+pub mod metrics;
+pub mod origin;
+mod packager;
+pub mod program;
+mod report;
+pub mod sequence;
+pub mod signer;
+pub mod stream;
+pub mod streams;
+pub mod window;
+
+pub use clock::Clock;
+pub use config::Config;
+pub use packager::{Addresses, Packager};

@@ -1,0 +1,36 @@
+//! The packager's settings.
+
+use std::path::PathBuf;
+
+use millstream_service::{ops, telemetry};
+
+use crate::{gate, ingest, origin, window};
+
+millstream_service::settings! {
+    /// The packager: RTMP in, signed low-latency HLS out.
+    pub struct Config {
+        /// Folder for its key and counts. They must outlive it: numbers that were used must not come again.
+        pub data: PathBuf = PathBuf::from("millstream-packager"),
+        /// The tracker that knows streams and their keys.
+        pub tracker: gate::TrackerConfig = Default::default(),
+        /// Without a tracker: streams and the keys of their publishers, e.g. `[{ stream = "demo", key = "secret" }]`.
+        /// They are public, nobody is paid, and the root key is made in the data folder.
+        pub local: Vec<gate::LocalStream> = Vec::new(),
+        /// Streams at a time at most.
+        pub streams_max: usize = 64,
+        /// Milliseconds that a stream waits for a publisher that went away.
+        pub away_ms: u64 = 30_000,
+        /// Milliseconds for what is in hand when the program ends.
+        pub grace_ms: u64 = 5_000,
+        /// RTMP ingest.
+        pub rtmp: ingest::Config = Default::default(),
+        /// HTTP origin.
+        pub origin: origin::Config = Default::default(),
+        /// Live window.
+        pub window: window::Config = Default::default(),
+        /// Ops listener.
+        pub ops: ops::Config = ops::Config { listen: std::net::SocketAddr::from(([127, 0, 0, 1], 9101)) },
+        /// Logs.
+        pub log: telemetry::Config = Default::default(),
+    }
+}

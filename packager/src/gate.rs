@@ -1,0 +1,188 @@
+//! Who may publish, and with whose word: asks the tracker, or in its place a list in the configuration.
+//!
+//! [`Gate`] is what the ingest asks about a stream key. What it learns with a yes, the [`Permission`], waits here until
+//! the publisher is taken up. Keys are kept in memory while their stream is on, to renew a delegation and to let a
+//! publisher come back while the tracker is out of reach.
+
+mod local;
+mod tracker;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use millstream_model::{PublicKey, StreamId, TrackerId, WallTime};
+use millstream_service::Secret;
+use millstream_wire::{
+    media::Delegation,
+    sign::{Context, Signed},
+};
+
+pub use self::{
+    local::{Local, LocalStream},
+    tracker::{Config as TrackerConfig, Tracker},
+};
+use crate::{
+    clock::Clock,
+    ingest::{self, Refusal, StreamKey},
+};
+
+/// Everything a stream is served and signed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// The stream.
+    pub stream: StreamId,
+    /// The root's word for this packager.
+    pub delegation: Signed<Delegation>,
+    /// The root's key.
+    pub root: PublicKey,
+    /// Whose tokens count; none without a tracker.
+    pub tracker: Option<TrackerId>,
+    /// Anybody may watch.
+    pub public: bool,
+}
+
+impl Permission {
+    /// Refuses what the root did not sign, and what is for another packager or stream or time.
+    fn check(self, packager: &PublicKey, now: WallTime) -> Result<Self, Refusal> {
+        let refusal = |what: &str| Refusal::new(format!("the tracker's delegation is not usable: {what}"));
+        let delegation =
+            self.delegation.verify(&self.root, Context::None).map_err(|error| refusal(&error.to_string()))?;
+        if delegation.packager != *packager || delegation.stream != self.stream {
+            return Err(refusal("it is for another packager or stream"));
+        }
+        if delegation.expires <= now {
+            return Err(refusal("it has expired"));
+        }
+        Ok(self)
+    }
+
+    /// When to ask for another delegation: when three quarters of its time are over.
+    #[must_use]
+    pub fn renew_at(&self) -> WallTime {
+        let delegation = self.delegation.unverified();
+        let lasts = delegation.expires.millis_since(delegation.not_before);
+        delegation.not_before.plus_millis(lasts / 4 * 3)
+    }
+}
+
+/// Who decides.
+#[derive(Debug)]
+pub enum Judge {
+    /// The tracker.
+    Tracker(Tracker),
+    /// The configuration.
+    Local(Local),
+}
+
+/// Asks the judge, and keeps what it said.
+#[derive(Debug)]
+pub struct Gate {
+    judge: Judge,
+    packager: PublicKey,
+    clock: Clock,
+    streams_max: usize,
+    known: Mutex<HashMap<StreamId, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    key: Secret<String>,
+    permission: Permission,
+}
+
+impl Gate {
+    /// A gate for `packager`, for at most `streams_max` streams.
+    #[must_use]
+    pub fn new(judge: Judge, packager: PublicKey, clock: Clock, streams_max: usize) -> Self {
+        Self { judge, packager, clock, streams_max, known: Mutex::default() }
+    }
+
+    /// What the last yes for `stream` brought.
+    #[must_use]
+    pub fn permission(&self, stream: &StreamId) -> Option<Permission> {
+        self.known().get(stream).map(|known| known.permission.clone())
+    }
+
+    /// Asks again for a stream that is on: a delegation that lasts longer.
+    ///
+    /// # Errors
+    /// When the judge says no or cannot be reached; what is in force stays so.
+    pub async fn renew(&self, stream: &StreamId) -> Result<Permission, Refusal> {
+        let key = self.known().get(stream).map(|known| known.key.clone());
+        let key = key.ok_or_else(|| Refusal::new("its stream key is not known any more"))?;
+        self.ask(&key).await
+    }
+
+    /// A stream is over: its key is forgotten.
+    pub fn forget(&self, stream: &StreamId) {
+        self.known().remove(stream);
+    }
+
+    /// The tracker's clock; the wall's where there is no tracker.
+    #[must_use]
+    pub fn time(&self) -> WallTime {
+        match &self.judge {
+            Judge::Tracker(tracker) => tracker.time(self.clock.wall()),
+            Judge::Local(_) => self.clock.wall(),
+        }
+    }
+
+    /// The tracker, if there is one.
+    #[must_use]
+    pub const fn tracker(&self) -> Option<&Tracker> {
+        match &self.judge {
+            Judge::Tracker(tracker) => Some(tracker),
+            Judge::Local(_) => None,
+        }
+    }
+
+    async fn ask(&self, key: &Secret<String>) -> Result<Permission, Refusal> {
+        let answer = match &self.judge {
+            Judge::Tracker(tracker) => tracker.admit(key, &self.packager, self.clock).await,
+            Judge::Local(local) => {
+                local.admit(key, &self.packager, self.clock.wall()).await.map_err(No::Refused)
+            }
+        };
+        let permission = match answer {
+            Ok(permission) => permission.check(&self.packager, self.time())?,
+            Err(No::Refused(refusal)) => return Err(refusal),
+            Err(No::Unreachable(refusal)) => self.remembered(key).ok_or(refusal)?,
+        };
+        let mut known = self.known();
+        if known.len() >= self.streams_max && !known.contains_key(&permission.stream) {
+            return Err(Refusal::new(format!("this packager carries {} streams already", known.len())));
+        }
+        known.insert(permission.stream.clone(), Known { key: key.clone(), permission: permission.clone() });
+        Ok(permission)
+    }
+
+    /// The tracker may be away; whoever published before may come back.
+    fn remembered(&self, key: &Secret<String>) -> Option<Permission> {
+        let known = self.known();
+        let mut same = known.values().filter(|known| known.key.matches(key.expose().as_bytes()));
+        let permission = same.next().map(|known| known.permission.clone())?;
+        tracing::warn!(stream = %permission.stream, "the tracker is out of reach; a known publisher may go on");
+        Some(permission)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<StreamId, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ingest::Gate for Arc<Gate> {
+    async fn admit(&self, key: &StreamKey) -> Result<ingest::Admitted, Refusal> {
+        let permission = self.ask(&Secret::new(key.expose().to_owned())).await?;
+        Ok(ingest::Admitted { stream: permission.stream })
+    }
+}
+
+/// Why there is no permission.
+enum No {
+    /// The judge said so.
+    Refused(Refusal),
+    /// The judge could not be asked.
+    Unreachable(Refusal),
+}

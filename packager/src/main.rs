@@ -1,0 +1,4 @@
+//! The program; see `millstream_packager::program`.
+fn main() -> anyhow::Result<()> {
+    millstream_packager::program::main()
+}

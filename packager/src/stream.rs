@@ -1,0 +1,183 @@
+//! One stream as everybody sees it: what its [`life`] writes, the origin, feeds and reports read.
+
+pub(crate) mod life;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use millstream_model::{Instant, RenditionId, StreamId, WallTime};
+use millstream_wire::{
+    media::{Catalog, Record},
+    sign::Signed,
+    tracker::State,
+};
+use tokio::sync::watch;
+
+use crate::{
+    gate::Permission,
+    window::{self, Window},
+};
+
+/// A stream.
+#[derive(Debug)]
+pub struct Stream {
+    id: StreamId,
+    inner: Mutex<Inner>,
+    /// Counts changes; whoever waits for one looks again.
+    changes: watch::Sender<u64>,
+    /// Counted by the feeds themselves.
+    pub(crate) feeds: AtomicUsize,
+    pub(crate) feed_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+}
+
+/// What is read under the lock.
+#[derive(Debug)]
+pub struct Inner {
+    /// What the stream is signed with.
+    pub permission: Permission,
+    /// The parts.
+    pub window: Window,
+    /// Whether its publisher is there.
+    pub state: State,
+    /// Bytes of all parts since the stream began here. There is one rendition in each group, so all of them count.
+    pub published_bytes: u64,
+    /// When a part was last signed.
+    pub published_at: WallTime,
+    /// Playlists that many ask for at a time, with the change they were written after.
+    playlists: HashMap<(RenditionId, bool), (u64, Option<Bytes>)>,
+}
+
+impl Inner {
+    /// The catalogs of the delegation in force, oldest first.
+    pub fn catalogs_in_force(&self) -> impl Iterator<Item = &Signed<Catalog>> {
+        let generation = self.permission.delegation.unverified().generation;
+        self.window.catalogs().iter().filter(move |catalog| catalog.unverified().generation == generation)
+    }
+}
+
+impl Stream {
+    /// A stream before its first part.
+    #[must_use]
+    pub fn new(permission: Permission, window: window::Config) -> Arc<Self> {
+        let inner = Inner {
+            window: Window::new(window),
+            state: State::Live,
+            published_bytes: 0,
+            published_at: WallTime(0),
+            playlists: HashMap::new(),
+            permission,
+        };
+        Arc::new(Self {
+            id: inner.permission.stream.clone(),
+            inner: Mutex::new(inner),
+            changes: watch::Sender::new(0),
+            feeds: AtomicUsize::new(0),
+            feed_bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> &StreamId {
+        &self.id
+    }
+
+    /// Looks at it. Nobody can change it meanwhile, so `look` is short.
+    pub fn look<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
+        look(&self.inner())
+    }
+
+    /// Feeds open now.
+    #[must_use]
+    pub fn feeds(&self) -> usize {
+        self.feeds.load(Relaxed)
+    }
+
+    /// Bytes of bodies sent in all, and of feeds among them.
+    #[must_use]
+    pub fn sent_bytes(&self) -> (u64, u64) {
+        (self.sent_bytes.load(Relaxed), self.feed_bytes.load(Relaxed))
+    }
+
+    /// Tells of changes from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Looks now and after each change, until `look` finds something.
+    pub async fn wait<T>(&self, mut look: impl FnMut(&Inner) -> Option<T>) -> T {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(found) = self.look(&mut look) {
+                return found;
+            }
+            if changes.changed().await.is_err() {
+                // The sender lives as long as `self`.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The media playlist, written once however many ask for it.
+    #[must_use]
+    pub fn playlist(&self, rendition: RenditionId, low_latency: bool) -> Option<Bytes> {
+        let mut inner = self.inner();
+        let change = *self.changes.borrow();
+        if let Some((at, text)) = inner.playlists.get(&(rendition, low_latency))
+            && *at == change
+        {
+            return text.clone();
+        }
+        let text = inner.window.playlist(rendition, low_latency).map(Bytes::from);
+        inner.playlists.insert((rendition, low_latency), (change, text.clone()));
+        text
+    }
+
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.inner();
+        let result = change(&mut inner);
+        // Under the lock, so that a playlist is never kept for a change it was not written after.
+        self.changes.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// A new beginning under `permission`.
+    pub(crate) fn begin(&self, permission: Permission) {
+        self.change(|inner| {
+            inner.window.clear();
+            inner.permission = permission;
+            inner.state = State::Live;
+        });
+    }
+
+    pub(crate) fn catalog(&self, catalog: Signed<Catalog>) {
+        self.change(|inner| inner.window.catalog(catalog));
+    }
+
+    pub(crate) fn part(&self, record: Signed<Record>, data: Bytes, now: Instant, wall: WallTime) {
+        self.change(|inner| {
+            inner.published_bytes += data.len() as u64;
+            inner.published_at = wall;
+            inner.window.push(record, data, now);
+        });
+    }
+
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A panic under this lock would be a bug in the window; what it holds is still whole parts.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

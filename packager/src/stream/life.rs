@@ -1,0 +1,342 @@
+//! One stream's life: a publisher's events through segmenter and signer into the window.
+//!
+//! ```text
+//! publisher ─▶ Live ──gone──▶ Away ──nobody came back──▶ Ended ──after the window's span──▶ forgotten
+//!               ▲              │                           │
+//!               └──comes back──┘                           └── somebody publishes: a new generation
+//! ```
+//!
+//! A publisher that comes back goes on in the same generation; the segmenter marks the discontinuity. When the program
+//! stops, the stream is not ended: its publisher will come back to the next one.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
+use millstream_model::BitRate;
+use millstream_segmenter::{self as segmenter, Input, NextSegment, Output, Segmenter};
+use millstream_service::{
+    data::{self, Folder},
+    tasks::Drain,
+};
+use millstream_wire::{
+    media::Catalog,
+    sign::{SecretKey, Signed},
+    tracker::State,
+};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{debug, error, info, warn};
+
+use super::Stream;
+use crate::{
+    clock::Clock,
+    gate::{Gate, Permission},
+    ingest::{Event, Events, Metadata, Refusal},
+    metrics::Metrics,
+    sequence::{Generations, Numbers, Sequence},
+    signer::{Rates, Signer},
+};
+
+/// How often it is looked whether the delegation must be renewed: far more often than one can expire.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
+
+/// Complaints about one publisher that are logged; the others are counted alone.
+const COMPLAINTS_LOGGED: u32 = 20;
+
+/// Highest rate believed of what an encoder says: a gigabit.
+const RATE_KBPS_MAX: f64 = 1_000_000.0;
+
+/// What all lives share.
+pub(crate) struct Means {
+    pub(crate) key: SecretKey,
+    pub(crate) clock: Clock,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) generations: Arc<Generations>,
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) drain: Drain,
+    /// How long a publisher may be away.
+    pub(crate) away: Duration,
+    /// How long an ended stream stays.
+    pub(crate) linger: Duration,
+}
+
+/// A publisher and what it may do.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) events: Events,
+    pub(crate) permission: Permission,
+}
+
+/// What follows a show.
+enum After {
+    /// The stream ended; somebody may publish again.
+    Ended,
+    /// The program stops.
+    Stopped,
+}
+
+pub(crate) struct Life {
+    stream: Arc<Stream>,
+    means: Arc<Means>,
+    inbox: mpsc::Receiver<Arrival>,
+    sequence: Sequence,
+    /// The first numbers that this process did not use.
+    next: Numbers,
+}
+
+/// What one show is made with.
+struct Work {
+    segmenter: Segmenter,
+    signer: Signer,
+    complaints: u32,
+}
+
+impl Life {
+    /// Lives until the stream has ended and nobody published again, or the program stops.
+    pub(crate) async fn run(stream: Arc<Stream>, means: Arc<Means>, inbox: mpsc::Receiver<Arrival>) {
+        let sequence = match Sequence::open(Arc::clone(&means.folder), stream.id()).await {
+            Ok(sequence) => sequence,
+            Err(error) => {
+                error!(%error, "the stream's numbers cannot be read, so it cannot be signed");
+                return;
+            }
+        };
+        let next = sequence.start();
+        let mut life = Self { stream, means, inbox, sequence, next };
+        let mut arrival = life.inbox.recv().await;
+        while let Some(first) = arrival {
+            arrival = match life.show(first).await {
+                After::Ended => life.arrival_within(life.means.linger).await,
+                After::Stopped => None,
+            };
+        }
+        life.means.gate.forget(life.stream.id());
+    }
+
+    async fn arrival_within(&mut self, patience: Duration) -> Option<Arrival> {
+        tokio::select! {
+            arrival = timeout(patience, self.inbox.recv()) => arrival.ok().flatten(),
+            () = self.means.drain.begun() => None,
+        }
+    }
+
+    /// From the first publisher until none comes back.
+    async fn show(&mut self, first: Arrival) -> After {
+        let Arrival { mut events, permission } = first;
+        let mut work = match self.begin(permission).await {
+            Ok(work) => work,
+            Err(error) => {
+                error!(%error, "no generation can be noted, so nothing can be signed");
+                return After::Ended;
+            }
+        };
+        loop {
+            let served = self.publisher(&mut work, &mut events).await;
+            drop(events);
+            if let Err(error) = served {
+                error!(%error, "numbers cannot be kept on disk, so nothing more can be signed");
+                break;
+            }
+            if self.means.drain.has_begun() {
+                return After::Stopped;
+            }
+            self.stream.change(|inner| inner.state = State::Away);
+            info!(wait_ms = self.means.away.as_millis(), "waiting for the publisher to come back");
+            let Some(arrival) = self.arrival_within(self.means.away).await else { break };
+            info!("the publisher is back");
+            if let Err(error) = self.resume(&mut work, arrival.permission).await {
+                error!(%error, "no generation can be noted, so nothing more can be signed");
+                break;
+            }
+            events = arrival.events;
+        }
+        if self.means.drain.has_begun() {
+            return After::Stopped;
+        }
+        self.end(&mut work).await;
+        After::Ended
+    }
+
+    async fn begin(&mut self, permission: Permission) -> Result<Work, data::Error> {
+        let generation = permission.delegation.unverified().generation;
+        self.means.generations.note(generation).await?;
+        let segment = self.next.segment;
+        let segmenter = Segmenter::new(segmenter::Config {
+            next_segment: NextSegment { video: segment, audio: segment },
+            next_discontinuity: self.next.discontinuity,
+            media_start_ms: self.next.media_ms,
+        });
+        let id = self.stream.id().clone();
+        let signer = Signer::new(id, self.means.key.clone(), generation, self.next);
+        self.stream.begin(permission);
+        info!(generation, "stream begins");
+        Ok(Work { segmenter, signer, complaints: 0 })
+    }
+
+    /// Serves one publisher until it is gone.
+    async fn publisher(&mut self, work: &mut Work, events: &mut Events) -> Result<(), data::Error> {
+        let mut look = tokio::time::interval(RENEW_EVERY);
+        let mut renewal: Option<BoxFuture<'static, Result<Permission, Refusal>>> = None;
+        loop {
+            let asking = renewal.is_some();
+            let renewed = OptionFuture::from(renewal.as_mut());
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Config(config)) => self.process(work, Input::Config(config)).await?,
+                    Some(Event::Sample(sample)) => self.process(work, Input::Sample(sample)).await?,
+                    Some(Event::Metadata(metadata)) => work.signer.expect(rates(&metadata)),
+                    Some(Event::Gone { reason }) => {
+                        info!(%reason, "publisher gone");
+                        return self.process(work, Input::Gone).await;
+                    }
+                    None => return self.process(work, Input::Gone).await,
+                },
+                _ = look.tick(), if !asking => {
+                    if self.renewal_is_due() {
+                        let (gate, id) = (Arc::clone(&self.means.gate), self.stream.id().clone());
+                        renewal = Some(async move { gate.renew(&id).await }.boxed());
+                    }
+                }
+                Some(renewed) = renewed => {
+                    renewal = None;
+                    match renewed {
+                        Ok(permission) => self.renew(work, permission).await?,
+                        Err(error) => warn!(%error, "the delegation is not renewed; trying again"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn renewal_is_due(&self) -> bool {
+        self.means.gate.time() >= self.stream.look(|inner| inner.permission.renew_at())
+    }
+
+    /// A publisher came back with a permission of its own. What is in force stays so, as long as it can.
+    async fn resume(&mut self, work: &mut Work, permission: Permission) -> Result<(), data::Error> {
+        let same_root = self.stream.look(|inner| inner.permission.root == permission.root);
+        if !same_root || self.renewal_is_due() {
+            self.renew(work, permission).await?;
+        } else {
+            self.stream.change(|inner| {
+                inner.permission.public = permission.public;
+                inner.permission.tracker = permission.tracker;
+            });
+        }
+        self.stream.change(|inner| inner.state = State::Live);
+        Ok(())
+    }
+
+    /// Takes a new delegation. One of the same generation only lasts longer; another begins a chain of its own, and
+    /// that needs a cut through all renditions, as when a publisher comes back.
+    async fn renew(&mut self, work: &mut Work, permission: Permission) -> Result<(), data::Error> {
+        let generation = permission.delegation.unverified().generation;
+        if generation == work.signer.generation() {
+            self.stream.change(|inner| inner.permission = permission);
+            return Ok(());
+        }
+        self.means.generations.note(generation).await?;
+        self.process(work, Input::Gone).await?;
+        let catalog = work.signer.delegate(generation, self.means.clock.wall());
+        info!(generation, "the stream goes on under a new delegation");
+        self.stream.change(|inner| {
+            inner.permission = permission;
+            if let Some(catalog) = catalog {
+                inner.window.catalog(catalog);
+            }
+        });
+        Ok(())
+    }
+
+    async fn end(&mut self, work: &mut Work) {
+        if let Err(error) = self.process(work, Input::End).await {
+            warn!(%error, "the last parts could not be signed");
+        }
+        let catalog = work.signer.end(self.means.clock.wall());
+        self.stream.change(|inner| {
+            inner.state = State::Ended;
+            if let Some(catalog) = catalog {
+                inner.window.catalog(catalog);
+            }
+        });
+        info!("stream ended");
+    }
+
+    async fn process(&mut self, work: &mut Work, input: Input) -> Result<(), data::Error> {
+        work.segmenter.handle(input, self.means.clock.wall());
+        while let Some(output) = work.segmenter.poll() {
+            match output {
+                Output::Tracks(tracks) => {
+                    let catalog = work.signer.tracks(&tracks, self.means.clock.wall());
+                    self.announce(catalog);
+                }
+                Output::Part(part) => self.part(work, part).await?,
+                Output::Complaint(complaint) => {
+                    self.means.metrics.complaints.inc();
+                    work.complaints = work.complaints.saturating_add(1);
+                    if work.complaints <= COMPLAINTS_LOGGED {
+                        info!(%complaint, "the publisher's media is not as it should be");
+                    } else {
+                        debug!(%complaint, "the publisher's media is not as it should be");
+                    }
+                }
+                Output::Ended => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn announce(&self, catalog: Option<Signed<Catalog>>) {
+        let Some(catalog) = catalog else { return };
+        let told = catalog.unverified();
+        let renditions: Vec<String> = told
+            .renditions
+            .iter()
+            .map(|rendition| format!("{} ({}, {})", rendition.name, rendition.codecs, rendition.bandwidth))
+            .collect();
+        info!(version = told.version, renditions = renditions.join(", "), "catalog");
+        self.stream.catalog(catalog);
+    }
+
+    async fn part(&mut self, work: &mut Work, part: segmenter::Part) -> Result<(), data::Error> {
+        let record = match work.signer.part(&part) {
+            Ok(record) => record,
+            Err(reason) => {
+                warn!(rendition = %part.rendition, %reason, "a part is not signed");
+                self.means.metrics.unsigned.inc();
+                return Ok(());
+            }
+        };
+        let timescale = work.signer.timescale(part.rendition);
+        let end = millstream_model::MediaTime(part.media_time.0.saturating_add(u64::from(part.duration)));
+        let next = Numbers {
+            discontinuity: part.discontinuity.saturating_add(1),
+            media_ms: end.micros(timescale) / 1_000 + 1,
+            ..work.signer.next()
+        };
+        let next = next.max(self.next);
+        self.sequence.cover(next).await?;
+        self.next = next;
+        self.means.metrics.parts.inc();
+        self.means.metrics.part_bytes.inc_by(part.data.len() as u64);
+        let (first, clock) = (part.first, self.means.clock);
+        self.stream.part(record, part.data, clock.now(), clock.wall());
+        if first {
+            self.announce(work.signer.correct(clock.wall()));
+        }
+        Ok(())
+    }
+}
+
+fn rates(metadata: &Metadata) -> Rates {
+    Rates { video: metadata.video_kbps.and_then(rate), audio: metadata.audio_kbps.and_then(rate) }
+}
+
+fn rate(kbps: f64) -> Option<BitRate> {
+    if !(1.0..=RATE_KBPS_MAX).contains(&kbps) {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a million")]
+    let kbps = kbps as u64;
+    Some(BitRate(kbps * 1_000))
+}
