@@ -1,6 +1,10 @@
 //! The ledger's tests: stories, and a random world beside a model that is too simple to be wrong.
 
+#[cfg(test)]
 mod model;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod stage;
+#[cfg(test)]
 mod stories;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use millstream_ledger::{
     Account, Promised, Terms, grant,
     limits::{GRANT_MS, VOUCHER_LATE_MS},
+    session::Lane,
     voucher::Bringer,
 };
 use millstream_model::{Micros, Price, SessionId};
@@ -19,7 +20,7 @@ use crate::{
     stage::*,
 };
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Fund { id: u8, amount: i64 },
     Terms { stream: u8, price: u32, budget: i64, stopped: bool },
@@ -105,7 +106,7 @@ struct World {
 }
 
 fn stream_of(n: u8) -> millstream_model::StreamId {
-    stream(if n % 2 == 0 { "even" } else { "odd" })
+    stream(if n.is_multiple_of(2) { "even" } else { "odd" })
 }
 
 impl World {
@@ -357,7 +358,7 @@ impl World {
         assert_eq!(balances.values().map(|balance| i128::from(balance.0)).sum::<i128>(), 0);
         assert!(balances.iter().all(|(account, balance)| *account == Account::External || balance.0 > 0));
         for ((session, edge), lane) in &self.model.lanes {
-            let Some(state) = self.stage.ledger.lane(*session, *edge).map(|lane| lane.state()) else {
+            let Some(state) = self.stage.ledger.lane(*session, *edge).map(Lane::state) else {
                 assert!(self.model.sessions[session].over);
                 continue;
             };
