@@ -6,6 +6,8 @@ import { MillstreamStats } from './element/stats';
 
 export { EdgeConnection, EdgeConnectionError, SdpError } from './edge-connection';
 export type { Channel, CloseReason, EdgeAddress, EdgeConnectionOptions } from './edge-connection';
+// The one the player uses: `millstream.full.js` has it inside, the others share the page's.
+export { default as Hls } from 'hls.js';
 export type { ErrorDetail, ModeDetail, PlainReason, PlayerErrorName } from './element/player';
 export { attach, swarmConfig, TARGET_LATENCY_S } from './hls/attach';
 export { LoadFailure } from './hls/swarm';

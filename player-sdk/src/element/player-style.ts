@@ -4,6 +4,7 @@ export const PLAYER_STYLE = `
 :host {
   display: block;
   position: relative;
+  container-type: size;
   aspect-ratio: var(--millstream-aspect-ratio, 16 / 9);
   background: var(--millstream-background, #000);
   border-radius: var(--millstream-radius, 0);
@@ -20,6 +21,7 @@ video { width: 100%; height: 100%; display: block; object-fit: var(--millstream-
   justify-content: space-between;
   align-items: flex-start;
   pointer-events: none;
+  z-index: 1;
 }
 .top > * { pointer-events: auto; }
 .live {
@@ -68,6 +70,11 @@ button:focus-visible { outline: 2px solid var(--millstream-accent-color, #2dd4bf
   text-align: center;
   background: linear-gradient(transparent, rgb(0 0 0 / 0.8));
 }
-millstream-stats { max-width: calc(100% - 20px); }
+/* Numbers at the left, so that the live badge stays where eyes look for it. */
+millstream-stats { order: -1; max-width: calc(100% - 90px); }
+/* On a phone the picture is 200 pixels high: the first numbers alone. */
+@container (max-height: 320px) {
+  millstream-stats { --millstream-chart-display: none; --millstream-more-display: none; max-width: 15.5rem; font-size: 11px; }
+}
 [hidden] { display: none !important; }
 `;

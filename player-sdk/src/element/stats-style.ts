@@ -44,7 +44,7 @@ dd { margin: 0; }
 .legend li::before { content: ''; width: 8px; height: 8px; border-radius: 2px; }
 .legend span { color: var(--dim); }
 .legend b { grid-column: 2; font-weight: 600; }
-.chart { width: 100%; height: 44px; display: block; border-bottom: 1px solid rgb(255 255 255 / 0.12); }
+.chart { width: 100%; height: 44px; display: var(--millstream-chart-display, block); border-bottom: 1px solid rgb(255 255 255 / 0.12); }
 .chart .edge { fill: var(--edge); fill-opacity: 0.75; }
 .chart .peer { fill: var(--peer); fill-opacity: 0.75; }
 .chart .origin { fill: var(--origin); fill-opacity: 0.85; }
@@ -61,6 +61,7 @@ dd { margin: 0; }
 .edges .state, .edges .rtt { color: var(--dim); }
 .edges .got { text-align: right; min-width: 5.2em; }
 .figures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px 10px; }
+.figures div:nth-child(n + 4) { display: var(--millstream-more-display, block); }
 .figures dt { color: var(--dim); font-size: 11px; }
 .figures dd { font-weight: 600; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .figures .bad { color: #f87171; }

@@ -3,6 +3,7 @@
 import type Hls from 'hls.js';
 import type { FragmentLoaderContext, HlsConfig, PlaylistLoaderContext } from 'hls.js';
 import { adoptBandwidth, swarmAbrController } from './bandwidth';
+import { steadyBufferController, steadyBuffers } from './buffer';
 import { swarmLoader } from './loader';
 import type { Swarm } from './swarm';
 
@@ -11,8 +12,10 @@ export const TARGET_LATENCY_S = 3;
 
 /** What a new `Hls` needs to play from `swarm`: `new Hls({ ...swarmConfig(Hls, swarm), …yours })`. */
 export function swarmConfig(hls: typeof Hls, swarm: Swarm): Partial<HlsConfig> {
+  const { bufferController } = hls.DefaultConfig;
   return {
     ...loaders(swarm),
+    ...(bufferController === undefined ? {} : { bufferController: steadyBufferController(bufferController) }),
     abrController: swarmAbrController(hls.DefaultConfig.abrController, swarm.bandwidth),
     lowLatencyMode: true,
     liveSyncDuration: TARGET_LATENCY_S,
@@ -23,6 +26,7 @@ export function swarmConfig(hls: typeof Hls, swarm: Swarm): Partial<HlsConfig> {
 export function attach(hls: Hls, swarm: Swarm): void {
   Object.assign(hls.config, loaders(swarm));
   adoptBandwidth(hls, swarm.bandwidth);
+  steadyBuffers(hls);
 }
 
 function loaders(swarm: Swarm): Partial<HlsConfig> {
@@ -33,5 +37,7 @@ function loaders(swarm: Swarm): Partial<HlsConfig> {
     testBandwidth: false,
     // Answers come whole; nothing would be won.
     progressive: false,
+    // Else hls.js sets the duration with every part, and now and then while audio is being appended, which throws.
+    liveDurationInfinity: true,
   };
 }

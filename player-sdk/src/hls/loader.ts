@@ -101,7 +101,7 @@ class SwarmLoader implements Loader<Context> {
     stats.bwEstimate = this.#swarm.bandwidth.bitsPerSecond();
     // With `progressive` on, hls.js demuxes what it gets here and ignores what success brings.
     callbacks.onProgress?.(stats, context, data, null);
-    callbacks.onSuccess({ url: context.url, data, code: 200 }, stats, context, null);
+    callbacks.onSuccess({ url: request.url, data, code: 200 }, stats, context, null);
   }
 
   /** hls.js transfers the buffer to its worker, and may write into it when it has none. */
@@ -141,7 +141,7 @@ class SwarmLoader implements Loader<Context> {
 }
 
 function requestOf(context: Context, answerBy: number): MediaRequest {
-  const request = { kind: kindOf(context), url: context.url, answerBy };
+  const request = { kind: kindOf(context), url: absolute(context.url), answerBy };
   if ('frag' in context) {
     const { rangeStart: start, rangeEnd: end } = context;
     return end ? { ...request, range: { start: start ?? 0, end } } : request;
@@ -149,6 +149,15 @@ function requestOf(context: Context, answerBy: number): MediaRequest {
   const { msn, part } = context.deliveryDirectives ?? {};
   if (msn === undefined) return request;
   return { ...request, blocking: part === undefined ? { msn } : { msn, part } };
+}
+
+/** As a response's URL would be: hls.js resolves what stands in a playlist against it, and needs it whole. */
+function absolute(url: string): string {
+  try {
+    return new URL(url, globalThis.location?.href).href;
+  } catch {
+    return url;
+  }
 }
 
 function kindOf(context: Context): MediaRequest['kind'] {

@@ -106,6 +106,11 @@ export class Door {
     }
   }
 
+  /** Linear memory taken, at most 128 MiB. It never shrinks. */
+  get memoryBytes(): number {
+    return this.#exports.memory.buffer.byteLength;
+  }
+
   /** Frees the instance. Calls after this are refused. */
   close(): void {
     if (this.#door !== undefined) this.#exports.door_close(this.#door);
