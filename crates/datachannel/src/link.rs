@@ -106,6 +106,9 @@ pub(crate) struct Link {
     handshake_bytes: usize,
     early_datagrams: usize,
     is_proven: bool,
+    /// The newest handshake message of the peer seen, and the newest that we have answered.
+    newest: Option<u16>,
+    answered: Option<u16>,
     /// We are closing: since then, what is buffered may still be acknowledged.
     closing: Option<Instant>,
     ended: Option<Ended>,
@@ -146,6 +149,8 @@ impl Link {
             handshake_bytes: 0,
             early_datagrams: 0,
             is_proven: false,
+            newest: None,
+            answered: None,
             closing: None,
             ended: None,
         }
@@ -265,16 +270,36 @@ impl Link {
             self.dtls.stop(now, PEER);
         }
         while let Some(transmit) = self.dtls.poll_transmit() {
+            self.answered = self.newest;
             self.is_proven |=
                 records::scan(&transmit.message).is_some_and(|records| !records.is_cookie_request);
             send(&transmit.message);
         }
     }
 
+    /// Our flights have retransmission timers from here on.
+    const fn is_past_cookie(&self) -> bool {
+        self.is_proven || !self.is_server
+    }
+
     /// Counts a datagram against the bounds before the engine sees it.
     fn admit(&mut self, datagram: &[u8]) -> bool {
         let Some(records) = records::scan(datagram) else { return false };
         self.handshake_bytes += records.handshake_bytes;
+        if self.fingerprint.is_none()
+            && let Some(newest) = records.newest_message
+        {
+            // The engine forgets its retransmission timer when a flight comes again that it has answered; when the
+            // answer was lost, both sides would wait for ever. Without the copy its timer sends the answer again.
+            // Not so before the cookie: that answer has no timer, and a copy calls for it.
+            if records.is_all_in_clear
+                && self.is_past_cookie()
+                && self.answered.is_some_and(|last| newest <= last)
+            {
+                return false;
+            }
+            self.newest = self.newest.max(Some(newest));
+        }
         if self.fingerprint.is_none() && records.is_application_data {
             self.early_datagrams += 1;
         }
@@ -301,6 +326,7 @@ impl Link {
             }
             (Some(shown), _) => {
                 self.fingerprint = Some(shown);
+                self.is_proven = true;
                 if !self.is_server {
                     self.sctp.connect(now);
                 }
@@ -318,3 +344,6 @@ impl Link {
         self.ended.get_or_insert(Ended::Closed(reason));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 //! A real Chromium connects to an edge without signalling: the page writes the SDP answer itself.
+#![cfg(test)]
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,6 @@
 //! The `webrtc` crate, an implementation of the whole of WebRTC, connects to an edge like a page does: it makes an
 //! offer and is given an answer that was written without asking the edge.
+#![cfg(test)]
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 

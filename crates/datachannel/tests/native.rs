@@ -1,4 +1,5 @@
 //! Our own client and an edge, over real sockets on loopback.
+#![cfg(test)]
 
 use std::time::Duration;
 

@@ -1,0 +1,401 @@
+//! Two links over a network of our own in virtual time: what loss does to a handshake, and what a hostile peer that
+//! has made its handshake can do.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::{MESSAGE_BYTES_MAX, session::Session};
+
+/// Virtual time in which everything here must be done.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One way through the network, and back half of the shortest timer.
+const TRIP: Duration = Duration::from_millis(10);
+
+const WINDOW_BYTES: u32 = 128 * 1024;
+
+struct World {
+    client: Link,
+    server: Link,
+    now: Instant,
+    /// Datagrams on their way: when, to the server?, what.
+    wire: VecDeque<(Instant, bool, Vec<u8>)>,
+    /// Datagrams sent so far.
+    count: usize,
+    copies: fn(usize, usize) -> usize,
+    argument: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_copies(0, |_, _| 1)
+    }
+
+    /// A network that delivers each datagram as many times as `copies` says for its number and `argument`.
+    fn with_copies(argument: usize, copies: fn(usize, usize) -> usize) -> Self {
+        let now = Instant::now();
+        let (edge, viewer) = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
+        let client = Setup::client(&viewer, WINDOW_BYTES).unwrap();
+        let server = Setup::server(&edge, WINDOW_BYTES).unwrap();
+        Self {
+            client: Link::client(&client, edge.fingerprint(), now),
+            server: Link::server(&server),
+            now,
+            wire: VecDeque::new(),
+            count: 0,
+            copies,
+            argument,
+        }
+    }
+
+    fn opened() -> Self {
+        let mut world = Self::new();
+        assert!(world.run_until(|world| world.client.open().is_some() && world.server.open().is_some()));
+        world
+    }
+
+    fn transmit(&mut self) {
+        let Self { client, server, now, wire, count, copies, argument } = self;
+        for (to_server, link) in [(true, client), (false, server)] {
+            link.transmit(*now, &mut |datagram| {
+                for _ in 0..copies(*count, *argument) {
+                    wire.push_back((*now + TRIP, to_server, datagram.to_vec()));
+                }
+                *count += 1;
+            });
+        }
+    }
+
+    /// Runs until `done`, or nothing will happen any more, or patience is over. Says whether it was done.
+    fn run_until(&mut self, done: impl Fn(&mut Self) -> bool) -> bool {
+        let end = self.now + PATIENCE;
+        loop {
+            self.transmit();
+            if done(self) {
+                return true;
+            }
+            let arrival = self.wire.front().map(|(at, _, _)| *at);
+            let timers = [self.client.next_timeout(), self.server.next_timeout()];
+            let Some(next) = timers.into_iter().chain([arrival]).flatten().min().filter(|at| *at < end)
+            else {
+                return false;
+            };
+            self.now = self.now.max(next);
+            while let Some((_, to_server, datagram)) = self.wire.pop_front_if(|(at, _, _)| *at <= self.now) {
+                let link = if to_server { &mut self.server } else { &mut self.client };
+                link.handle(&datagram, self.now);
+            }
+            self.client.handle_timeout(self.now);
+            self.server.handle_timeout(self.now);
+        }
+    }
+
+    /// Sends an SCTP packet that the client's engine knows nothing of, with the right tag, to the server.
+    fn inject(&mut self, header: [u8; 8], chunks: &[u8]) {
+        let packet = packet(header, chunks);
+        self.client.dtls.write(self.now, PEER, &packet).unwrap();
+        while let Some(transmit) = self.client.dtls.poll_transmit() {
+            self.server.handle(&transmit.message, self.now);
+        }
+        // The answers are not for the client's engine either.
+        self.server.transmit(self.now, &mut |_| {});
+    }
+
+    /// Ports and verification tag of what the client sends to the server, and its next TSN.
+    fn client_header(&mut self) -> ([u8; 8], u32) {
+        self.client.write(Channel::Control, Bytes::from_static(b"x"));
+        let mut found = None;
+        let Self { client, now, .. } = self;
+        client.sctp.transmit(*now, &mut |packet| {
+            let tsn = u32::from_be_bytes(packet[16..20].try_into().unwrap());
+            found = Some((packet[..8].try_into().unwrap(), tsn));
+        });
+        found.unwrap()
+    }
+}
+
+fn packet(header: [u8; 8], chunks: &[u8]) -> Vec<u8> {
+    let mut packet = [&header[..], &[0; 4], chunks].concat();
+    let checksum = crc32c(&packet);
+    packet[8..12].copy_from_slice(&checksum.to_le_bytes());
+    packet
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82F6_3B78 * (crc & 1)))
+    })
+}
+
+fn chunk(kind: u8, flags: u8, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap();
+    let mut chunk = [&[kind, flags][..], &length.to_be_bytes(), value].concat();
+    chunk.resize(chunk.len().next_multiple_of(4), 0);
+    chunk
+}
+
+/// A DATA chunk of binary payload.
+fn data(flags: u8, tsn: u32, stream: u16, payload: &[u8]) -> Vec<u8> {
+    let value =
+        [&tsn.to_be_bytes()[..], &stream.to_be_bytes(), &[0, 0], &53_u32.to_be_bytes(), payload].concat();
+    chunk(0, flags, &value)
+}
+
+const BEGIN: u8 = 2;
+const END: u8 = 1;
+const UNORDERED: u8 = 4;
+
+#[test]
+fn links_open_and_carry_messages() {
+    let mut world = World::opened();
+    for (length, channel) in
+        [(0, Channel::Control), (MESSAGE_BYTES_MAX, Channel::Pieces), (1, Channel::Pieces)]
+    {
+        let bytes = Bytes::from(vec![9; length]);
+        world.server.write(channel, bytes.clone());
+        assert!(world.run_until(|world| {
+            world
+                .client
+                .read(world.now)
+                .is_some_and(|message| message == Message { channel, bytes: bytes.clone() })
+        }));
+    }
+}
+
+#[test]
+fn any_one_datagram_of_the_handshake_may_be_lost() {
+    let mut world = World::opened();
+    world.run_until(|_| false);
+    let datagrams = world.count;
+    assert!(datagrams >= 10, "{datagrams}");
+    for lost in 0..datagrams {
+        let mut world = World::with_copies(lost, |number, lost| usize::from(number != lost));
+        let opened = world.run_until(|world| world.client.open().is_some() && world.server.open().is_some());
+        assert!(
+            opened,
+            "without datagram {lost} of {datagrams}: {:?} {:?}",
+            world.client.ended(),
+            world.server.ended()
+        );
+    }
+}
+
+#[test]
+fn datagrams_of_the_handshake_may_come_twice() {
+    for argument in 0..12 {
+        // All of them, or one and another lost.
+        let copies: [fn(usize, usize) -> usize; 2] = [
+            |_, _| 2,
+            |number, argument| {
+                [1, 2, 0][usize::from(number == argument) + 2 * usize::from(number == argument + 2)]
+            },
+        ];
+        for copies in copies {
+            let mut world = World::with_copies(argument, copies);
+            let opened =
+                world.run_until(|world| world.client.open().is_some() && world.server.open().is_some());
+            assert!(opened, "{argument}: {:?} {:?}", world.client.ended(), world.server.ended());
+        }
+    }
+}
+
+#[test]
+fn a_handshake_survives_the_loss_of_every_third_datagram() {
+    for phase in 0..3 {
+        let mut world = World::with_copies(phase, |number, phase| usize::from(number % 3 != phase));
+        assert!(
+            world.run_until(|world| world.client.open().is_some() && world.server.open().is_some()),
+            "{phase}"
+        );
+    }
+}
+
+#[test]
+fn a_lost_message_comes_again_and_is_counted() {
+    let mut world = World::opened();
+    world.argument = world.count;
+    world.copies = |number, lost| usize::from(number != lost);
+    world.server.write(Channel::Pieces, Bytes::from(vec![1; 60_000]));
+    assert!(world.run_until(|world| world.client.read(world.now).is_some()));
+    assert!(world.run_until(|world| world.server.stats().bytes_acknowledged == 60_000));
+    assert_eq!(world.server.stats().retransmits, 1);
+}
+
+#[test]
+fn a_close_waits_for_what_was_written() {
+    let mut world = World::opened();
+    world.server.write(Channel::Pieces, Bytes::from(vec![1; 60_000]));
+    world.server.close(world.now);
+    assert!(world.run_until(|world| world.client.read(world.now).is_some()));
+    assert!(world.run_until(|world| world.client.ended().is_some()));
+    assert_eq!(world.client.ended(), Some(Ended::Closed(CloseReason::Peer)));
+    assert_eq!(world.server.ended(), Some(Ended::Closed(CloseReason::Local)));
+}
+
+#[test]
+fn a_forged_alert_or_handshake_does_not_end_an_open_link() {
+    let mut world = World::opened();
+    for forged in [
+        // A fatal alert, a close_notify and a ClientHello in clear, as anybody can send.
+        &[21, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40][..],
+        &[21, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 10, 0, 2, 1, 0],
+        &[22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 11, 0, 13, 1, 0, 0, 1, 0, 9, 0, 0, 0, 0, 0, 1, 0],
+        &[23, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 99, 0, 30].iter().copied().chain([7; 30]).collect::<Vec<_>>(),
+    ] {
+        assert!(!world.server.handle(forged, world.now), "{forged:?} is not authentic");
+        assert!(!world.client.handle(forged, world.now), "{forged:?} is not authentic");
+    }
+    world.client.write(Channel::Control, Bytes::from_static(b"alive"));
+    assert!(world.run_until(|world| world.server.read(world.now).is_some()));
+}
+
+#[test]
+fn a_handshake_of_endless_crumbs_is_cut_off() {
+    let mut world = World::new();
+    // One-byte pieces of a ClientHello that is never whole.
+    let crumb =
+        [22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13, 1, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 1, 7];
+    let mut taken = 0;
+    while world.server.ended().is_none() {
+        let mut crumb = crumb;
+        crumb[9..11].copy_from_slice(&u16::try_from(taken).unwrap().to_be_bytes());
+        crumb[20..22].copy_from_slice(&u16::try_from(taken).unwrap().to_be_bytes());
+        world.server.handle(&crumb, world.now);
+        taken += 1;
+        assert!(taken < 10_000);
+    }
+}
+
+#[test]
+fn a_message_without_end_is_cut_off() {
+    let mut world = World::opened();
+    let (header, mut tsn) = world.client_header();
+    let mut bytes = 0;
+    while world.server.ended().is_none() {
+        let flags = if bytes == 0 { BEGIN } else { 0 };
+        world.inject(header, &data(flags, tsn, 0, &[1; 1_000]));
+        tsn = tsn.wrapping_add(1);
+        bytes += 1_000;
+        assert!(bytes < 2_000_000, "{bytes} bytes were taken");
+    }
+    // The bound is on the message as well as on the window.
+    assert!(bytes <= 3 * usize::try_from(WINDOW_BYTES).unwrap(), "{bytes}");
+}
+
+#[test]
+fn a_message_that_is_too_long_is_refused() {
+    let mut world = World::opened();
+    let (header, tsn) = world.client_header();
+    for number in 0..66 {
+        let flags = if number == 0 {
+            BEGIN
+        } else if number == 65 {
+            END
+        } else {
+            0
+        };
+        world.inject(header, &data(flags, tsn.wrapping_add(number), 0, &[1; 1_000]));
+    }
+    assert!(world.server.ended().is_none());
+    assert_eq!(world.server.read(world.now), None);
+    assert_eq!(
+        world.server.ended(),
+        Some(Ended::Closed(CloseReason::Misbehaviour("a message that is too long")))
+    );
+}
+
+#[test]
+fn many_tiny_chunks_are_cut_off() {
+    let mut world = World::opened();
+    let (header, tsn) = world.client_header();
+    let mut sent = 0;
+    while world.server.ended().is_none() {
+        // Parts of unordered messages that begin and never end.
+        let chunks: Vec<u8> =
+            (0..40).flat_map(|n| data(UNORDERED | BEGIN, tsn.wrapping_add(sent + n), 1, &[1])).collect();
+        world.inject(header, &chunks);
+        sent += 40;
+        assert!(sent < 20_000, "{sent} chunks were taken");
+    }
+}
+
+#[test]
+fn a_stream_beyond_the_negotiated_and_a_skip_of_tsns_are_refused() {
+    for hostile in [data(BEGIN | END, 0, 16, &[1]), chunk(192, 0, &[0xFF; 4])] {
+        let mut world = World::opened();
+        let (header, _) = world.client_header();
+        world.inject(header, &hostile);
+        assert!(matches!(world.server.ended(), Some(Ended::Closed(CloseReason::Misbehaviour(_)))));
+    }
+}
+
+#[test]
+fn other_channels_are_acknowledged_and_ignored() {
+    let mut world = World::opened();
+    let (header, tsn) = world.client_header();
+    // DATA_CHANNEL_OPEN, then a message, on a stream that is not ours.
+    let open = [&[3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..]].concat();
+    let mut open = data(BEGIN | END, tsn, 6, &open);
+    open[15] = 50;
+    world.inject(header, &open);
+    world.inject(header, &data(BEGIN | END, tsn.wrapping_add(1), 6, b"hello"));
+    assert_eq!(world.server.read(world.now), None);
+    world.inject(header, &data(BEGIN | END, tsn.wrapping_add(2), 0, b"ours"));
+    assert_eq!(world.server.read(world.now).unwrap().bytes, "ours");
+    assert_eq!(world.server.ended(), None);
+}
+
+mod chaos {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// Whatever a peer says after its handshake, it ends at most its own connection. The engine's own panics on
+        /// such input are caught by the session.
+        #[test]
+        fn no_authentic_packet_harms_more_than_its_own_link(
+            packets in proptest::collection::vec(
+                proptest::collection::vec(
+                    (
+                        prop_oneof![0_u8..15, Just(130), Just(192), any::<u8>()],
+                        any::<u8>(),
+                        proptest::collection::vec(any::<u8>(), 0..60),
+                        any::<bool>(),
+                    ),
+                    1..4,
+                ),
+                1..40,
+            ),
+        ) {
+            let mut world = World::opened();
+            let (header, tsn) = world.client_header();
+            let World { mut client, server, now, .. } = world;
+            let mut session = Session::new(server);
+            let port = session
+                .take_opened(crate::connection::Limits { send_bytes_max: 1, inbox_bytes_max: 1_000 }, PEER)
+                .unwrap();
+            for (number, chunks) in packets.into_iter().enumerate() {
+                let mut bytes = Vec::new();
+                for (kind, flags, mut value, is_near) in chunks {
+                    // Half of them name a TSN near the expected one, where most of the engine's code is.
+                    if is_near && value.len() >= 4 {
+                        let near = tsn.wrapping_add(u32::from(value[0] % 8)).wrapping_add(u32::try_from(number).unwrap());
+                        value[..4].copy_from_slice(&near.to_be_bytes());
+                    }
+                    bytes.extend(chunk(kind, flags, &value));
+                }
+                client.dtls.write(now, PEER, &packet(header, &bytes)).unwrap();
+                while let Some(transmit) = client.dtls.poll_transmit() {
+                    session.handle(&transmit.message, now);
+                }
+                session.pump(PEER, now, &mut |_| {});
+                session.handle_timeout(now + Duration::from_secs(2));
+                session.pump(PEER, now + Duration::from_secs(2), &mut |_| {});
+            }
+            drop(port);
+        }
+    }
+}

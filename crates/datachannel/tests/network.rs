@@ -1,0 +1,297 @@
+//! What networks do to a connection: a relay between viewer and edge rebinds, loses and falls silent.
+#![cfg(test)]
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use millstream_datachannel::{
+    Address, Certificate, Channel, CloseReason, Connection, Listener, Message, dial, listen, stun,
+};
+use tokio::{net::UdpSocket, sync::watch, time::timeout};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn config() -> listen::Config {
+    listen::Config::new("127.0.0.1:0".parse().unwrap(), Certificate::generate().unwrap()).unwrap()
+}
+
+/// What the relay does with datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Fair,
+    /// Loses one in so many, either way.
+    Losing(u64),
+    /// Loses everything.
+    Silent,
+}
+
+/// A NAT: viewers speak to `front`; to the edge it speaks from a port that can change.
+struct Relay {
+    front: SocketAddr,
+    weather: watch::Sender<Weather>,
+    /// How often it has changed its port.
+    bindings: watch::Sender<u32>,
+    /// Datagrams it has lost in silence.
+    swallowed: watch::Receiver<u32>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Relay {
+    async fn start(edge: SocketAddr) -> Self {
+        let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = front.local_addr().unwrap();
+        let (weather, mut sky) = watch::channel(Weather::Fair);
+        let (bindings, mut rebind) = watch::channel(0);
+        let (swallow, swallowed) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            let mut back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let mut viewer = None;
+            let (mut up, mut down) = (vec![0; 2_048], vec![0; 2_048]);
+            let mut count = 0;
+            loop {
+                let (socket, to, datagram) = tokio::select! {
+                    _ = rebind.changed() => {
+                        back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                        continue;
+                    }
+                    Ok((length, from)) = front.recv_from(&mut up) => {
+                        viewer = Some(from);
+                        (&back, edge, &up[..length])
+                    }
+                    Ok((length, _)) = back.recv_from(&mut down) => {
+                        let Some(viewer) = viewer else { continue };
+                        (&front, viewer, &down[..length])
+                    }
+                };
+                count += 1;
+                match *sky.borrow_and_update() {
+                    Weather::Silent => {
+                        swallow.send_modify(|count| *count += 1);
+                        continue;
+                    }
+                    Weather::Losing(one_in) if count % one_in == 0 => continue,
+                    _ => {}
+                }
+                let _ = socket.send_to(datagram, to).await;
+            }
+        });
+        Self { front: address, weather, bindings, swallowed, task }
+    }
+
+    fn rebind(&self) {
+        self.bindings.send_modify(|bindings| *bindings += 1);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Viewer and edge with a relay between them.
+async fn connect(listener: &mut Listener, config: dial::Config) -> (Relay, Connection, Connection) {
+    let relay = Relay::start(listener.local_addr()).await;
+    let address = Address { socket: relay.front, ..listener.address().clone() };
+    let (viewer, edge) =
+        timeout(PATIENCE, async { tokio::join!(dial(&address, config), listener.accept()) }).await.unwrap();
+    (relay, viewer.unwrap(), edge.unwrap())
+}
+
+async fn deliver(from: &Connection, to: &Connection, channel: Channel, length: usize) {
+    let bytes = Bytes::from(vec![5; length]);
+    from.send(channel, bytes.clone()).await.unwrap();
+    let message = timeout(PATIENCE, to.recv()).await.expect("the message comes");
+    assert_eq!(message, Some(Message { channel, bytes }));
+}
+
+#[tokio::test]
+async fn a_viewer_whose_nat_rebinds_is_followed() {
+    let mut listener = Listener::bind(config()).unwrap();
+    let (relay, viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    for _ in 0..2 {
+        deliver(&edge, &viewer, Channel::Pieces, 65_536).await;
+        let before = edge.remote_addr();
+        relay.rebind();
+        // The viewer checks every 2.5 s; the first check from the new port moves the connection.
+        timeout(PATIENCE, async {
+            while edge.remote_addr() == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("the edge follows");
+        deliver(&edge, &viewer, Channel::Pieces, 65_536).await;
+        deliver(&viewer, &edge, Channel::Control, 100).await;
+    }
+    assert_eq!(listener.connections(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_where_the_network_loses() {
+    let mut listener = Listener::bind(config()).unwrap();
+    let (relay, viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    relay.weather.send_replace(Weather::Losing(50));
+    let sender = tokio::spawn(async move {
+        for number in 0..50_u8 {
+            edge.send(Channel::Pieces, Bytes::from(vec![number; 65_536])).await.unwrap();
+            edge.send(Channel::Control, Bytes::from(vec![number])).await.unwrap();
+        }
+        edge
+    });
+    let (mut pieces, mut control) = (std::collections::BTreeSet::new(), Vec::new());
+    while pieces.len() < 50 || control.len() < 50 {
+        let message = timeout(PATIENCE, viewer.recv()).await.expect("everything comes").unwrap();
+        match message.channel {
+            Channel::Pieces => {
+                assert!(message.bytes.iter().all(|byte| *byte == message.bytes[0]));
+                assert!(pieces.insert(message.bytes[0]));
+            }
+            Channel::Control => control.push(message.bytes[0]),
+        }
+    }
+    assert!(control.is_sorted());
+    assert!(sender.await.unwrap().stats().retransmits > 0);
+}
+
+#[tokio::test]
+async fn silence_ends_a_connection_on_both_sides() {
+    let consent_timeout = Duration::from_millis(700);
+    let mut listener = Listener::bind(listen::Config { consent_timeout, ..config() }).unwrap();
+    let (relay, viewer, edge) =
+        connect(&mut listener, dial::Config { consent_timeout, ..dial::Config::default() }).await;
+    relay.weather.send_replace(Weather::Silent);
+    for connection in [viewer, edge] {
+        assert_eq!(timeout(PATIENCE, connection.closed()).await.unwrap(), CloseReason::Silence);
+    }
+    assert_eq!(listener.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_lives_by_its_checks() {
+    // Two checks of the viewer fit into this, and nothing else is said.
+    let consent_timeout = Duration::from_secs(6);
+    let mut listener = Listener::bind(listen::Config { consent_timeout, ..config() }).unwrap();
+    let (_relay, viewer, edge) =
+        connect(&mut listener, dial::Config { consent_timeout, ..dial::Config::default() }).await;
+    let ended = timeout(Duration::from_secs(8), edge.closed()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    deliver(&viewer, &edge, Channel::Control, 1).await;
+}
+
+#[tokio::test]
+async fn a_viewer_notices_within_moments_that_its_edge_was_killed() {
+    let mut listener = Listener::bind(config()).unwrap();
+    // Without the relay: the network itself says that the port is closed.
+    let address = listener.address().clone();
+    let (viewer, edge) = tokio::join!(dial(&address, dial::Config::default()), listener.accept());
+    let (viewer, edge) = (viewer.unwrap(), edge.unwrap());
+    // A kill says nothing to the viewer; a listener does. So the relay swallows it.
+    let (relay, muted, _edge) = connect(&mut listener, dial::Config::default()).await;
+    relay.weather.send_replace(Weather::Silent);
+    listener.close().await;
+    drop(edge);
+    assert_eq!(timeout(PATIENCE, viewer.closed()).await.unwrap(), CloseReason::Peer);
+    // Now the port is closed, and the relay's own too: every datagram of the viewer is refused.
+    drop(relay);
+    let reason = timeout(Duration::from_secs(10), muted.closed()).await.unwrap();
+    assert_eq!(reason, CloseReason::Unreachable);
+}
+
+#[tokio::test]
+async fn an_edge_that_restarted_lets_old_viewers_go() {
+    let certificate = Certificate::generate().unwrap();
+    let first = listen::Config { certificate: certificate.clone(), ..config() };
+    let mut listener = Listener::bind(first.clone()).unwrap();
+    let consent_timeout = Duration::from_secs(3);
+    let (relay, viewer, edge) =
+        connect(&mut listener, dial::Config { consent_timeout, ..dial::Config::default() }).await;
+    // Killed, as far as the viewer can see, and back with the same port, name, password and certificate.
+    relay.weather.send_replace(Weather::Silent);
+    let bind = listener.local_addr();
+    drop(edge);
+    let mut swallowed = relay.swallowed.clone();
+    listener.close().await;
+    timeout(PATIENCE, swallowed.changed()).await.expect("the farewell is lost").unwrap();
+    let _listener = Listener::bind(listen::Config { bind, ..first }).unwrap();
+    relay.weather.send_replace(Weather::Fair);
+    // The new edge hears checks with the right password, but also data of a connection it does not know.
+    viewer.send(Channel::Control, Bytes::from_static(b"still there?")).await.unwrap();
+    assert_eq!(timeout(PATIENCE, viewer.closed()).await.unwrap(), CloseReason::Silence);
+}
+
+/// The password is public: anybody can pass the checks from anywhere and begin handshakes.
+#[tokio::test]
+async fn a_flood_of_handshakes_is_bounded_and_lets_others_in() {
+    let config = listen::Config { unproven_max: 8, prefix_burst: 1_000, ..config() };
+    let mut listener = Listener::bind(config).unwrap();
+    let address = listener.address().clone();
+    let hello = client_hello(&address).await;
+    let mut strangers = Vec::new();
+    for number in 0..100_u8 {
+        let stranger =
+            std::net::UdpSocket::bind((std::net::Ipv4Addr::new(127, 0, 1, number + 1), 0)).unwrap();
+        stranger.send_to(&check(&address, u64::from(number)), address.socket).unwrap();
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        stranger.recv(&mut [0; 512]).unwrap();
+        stranger.send_to(&hello, address.socket).unwrap();
+        strangers.push(stranger);
+    }
+    let (viewer, edge) =
+        timeout(PATIENCE, async { tokio::join!(dial(&address, dial::Config::default()), listener.accept()) })
+            .await
+            .unwrap();
+    deliver(&viewer.unwrap(), &edge.unwrap(), Channel::Control, 1).await;
+    assert!(listener.connections() <= 8 + 1, "{}", listener.connections());
+}
+
+#[tokio::test]
+async fn one_prefix_may_begin_so_many_handshakes() {
+    let config = listen::Config { prefix_burst: 5, prefix_per_second: 1, ..config() };
+    let listener = Listener::bind(config).unwrap();
+    let address = listener.address().clone();
+    let hello = client_hello(&address).await;
+    for number in 0..50_u8 {
+        let stranger =
+            std::net::UdpSocket::bind((std::net::Ipv4Addr::new(127, 0, 2, number + 1), 0)).unwrap();
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        for _ in 0..2 {
+            // The second answer comes after the first hello was looked at: datagrams keep their order.
+            stranger.send_to(&check(&address, u64::from(number)), address.socket).unwrap();
+            stranger.recv(&mut [0; 512]).unwrap();
+            stranger.send_to(&hello, address.socket).unwrap();
+        }
+    }
+    // Five, and one or two for the seconds that this took.
+    assert!(listener.connections() <= 5 + 3, "{}", listener.connections());
+}
+
+fn check(address: &Address, tie_breaker: u64) -> Vec<u8> {
+    let check = stun::Check {
+        transaction: [7; 12],
+        their_ufrag: &address.ufrag,
+        our_ufrag: "stranger",
+        priority: 1,
+        tie_breaker,
+        use_candidate: true,
+    };
+    stun::request(&check, &address.password)
+}
+
+/// A real ClientHello, overheard from a viewer that dials a relay of this test.
+async fn client_hello(address: &Address) -> Vec<u8> {
+    let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let relayed = Address { socket: relay.local_addr().unwrap(), ..address.clone() };
+    let viewer = tokio::spawn(async move { dial(&relayed, dial::Config::default()).await });
+    let mut datagram = [0; 2_048];
+    let hello = loop {
+        let (length, from) = timeout(PATIENCE, relay.recv_from(&mut datagram)).await.unwrap().unwrap();
+        if datagram[0] == 22 {
+            break datagram[..length].to_vec();
+        }
+        let transaction = datagram[8..20].try_into().unwrap();
+        relay.send_to(&stun::success(transaction, from, &address.password), from).await.unwrap();
+    };
+    viewer.abort();
+    hello
+}
