@@ -70,6 +70,16 @@ describe('the swarm loader', () => {
     expect(load(manifest).swarm.request.blocking).toBeUndefined();
   });
 
+  it('answers under an absolute URL, or hls.js cannot resolve what stands in the playlist', async () => {
+    vi.stubGlobal('location', { href: 'http://page.example/watch/demo' });
+    const { swarm, callbacks } = load({ ...PLAYLIST, url: '/s/demo/index.m3u8' });
+    swarm.answer({ data: '#EXTM3U' });
+    await vi.advanceTimersByTimeAsync(0);
+    vi.unstubAllGlobals();
+    expect(swarm.request.url).toBe('http://page.example/s/demo/index.m3u8');
+    expect(callbacks.onSuccess.mock.calls[0]![0]).toMatchObject({ url: 'http://page.example/s/demo/index.m3u8' });
+  });
+
   it('hands over a copy, and shows it to the swarm first', async () => {
     const { swarm, callbacks } = load(FRAGMENT);
     const cache = Uint8Array.of(9, 1, 2, 3, 9);

@@ -70,6 +70,8 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #session: Session | undefined;
   #running: AbortController | undefined;
   #planned = false;
+  /** Media bytes by plain HLS. */
+  #plainBytes = 0;
   #recoveries = 0;
   #retries = 0;
 
@@ -215,6 +217,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
       this.#hls = hls;
       hls.on(Hls.Events.ERROR, (_, data) => this.#hlsFailed(hls, data, signal));
       hls.on(Hls.Events.MANIFEST_PARSED, () => (this.#retries = 0));
+      hls.on(Hls.Events.FRAG_LOADED, (_, { payload }) => (this.#plainBytes += payload.byteLength));
       hls.loadSource(url);
       hls.attachMedia(video);
     } else if (video.canPlayType('application/vnd.apple.mpegurl') !== '') {
@@ -264,7 +267,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     const latency = this.#hls?.latency ?? 0;
     return {
       mode: 'plain',
-      bytes: { edge: 0, peer: 0, origin: 0 },
+      bytes: { edge: 0, peer: 0, origin: this.#plainBytes },
       edges: [],
       pieces: { verified: 0, rejected: 0 },
       stalls: { count: 0, ms: 0 },
@@ -294,7 +297,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     this.#hls?.destroy();
     this.#session?.close();
     this.#running = this.#hls = this.#session = undefined;
-    this.#recoveries = this.#retries = 0;
+    this.#recoveries = this.#retries = this.#plainBytes = 0;
     this.#find('.live').hidden = this.#find('.play').hidden = true;
     this.#say(undefined);
   }

@@ -1,0 +1,235 @@
+// The elements as a page uses them. What needs a real browser (playback, data channels) is tested in one.
+// @vitest-environment happy-dom
+
+import Hls from 'hls.js';
+import { afterEach, beforeEach, describe, expect, it, type Mock, vi } from 'vitest';
+import { type ErrorDetail, MillstreamPlayer, MillstreamStats, type ModeDetail, type Session } from '../src/index';
+import { bytesText, durationText, moneyText, rateText } from '../src/element/text';
+import type { PlayerStats } from '../src/stats';
+
+const STATS: PlayerStats = {
+  mode: 'swarm',
+  rendition: '720p',
+  bytes: { edge: 9_000, peer: 0, origin: 1_000 },
+  edges: [
+    { id: 'AbCdEfGhIjKl', state: 'primary', roundTripMs: 23.4, payableBytes: 2_097_152, paidMicros: 400 },
+    { id: '<img src=x>', state: 'connecting', payableBytes: 0, paidMicros: 12 },
+  ],
+  pieces: { verified: 1_234, rejected: 0 },
+  stalls: { count: 0, ms: 0 },
+  latencyMs: 2_930,
+  bufferMs: 2_100,
+  bitsPerSecond: 12_400_000,
+};
+
+const inside = (element: HTMLElement, selector: string) => element.shadowRoot!.querySelector<HTMLElement>(selector)!;
+
+describe('<millstream-stats>', () => {
+  const overlay = () => document.createElement('millstream-stats') as MillstreamStats;
+
+  it('shows what comes from where', () => {
+    const stats = overlay();
+    stats.show(STATS);
+    expect(inside(stats, '.mode').textContent).toBe('Edges · 720p');
+    expect(inside(stats, '.offload').textContent).toBe('90 % offload');
+    expect(inside(stats, '[data-bytes=edge]').textContent).toBe('8.8 KiB');
+    expect(inside(stats, '.bar .origin').style.flexGrow).toBe('1000');
+    expect(inside(stats, '[data-figure=latency]').textContent).toBe('2.9 s');
+    expect(inside(stats, '[data-figure=paid]').textContent).toBe('0.000412');
+  });
+
+  it("writes an edge's id as text, whatever it is", () => {
+    const stats = overlay();
+    stats.show(STATS);
+    const rows = [...stats.shadowRoot!.querySelectorAll('.edges li')];
+    expect(rows.map((row) => row.className)).toEqual(['primary', 'connecting']);
+    expect(rows[0]!.textContent).toBe('AbCdEfGhprimary23 ms2.0 MiB');
+    expect(rows[1]!.querySelector('img')).toBeNull();
+  });
+
+  it('never claims more offload than there is', () => {
+    const stats = overlay();
+    stats.show({ ...STATS, bytes: { edge: 9_999, peer: 0, origin: 1 } });
+    expect(inside(stats, '.offload').textContent).toBe('99 % offload');
+    stats.show({ ...STATS, bytes: { edge: 0, peer: 0, origin: 0 } });
+    expect(inside(stats, '.offload').textContent).toBe('');
+  });
+
+  it('draws a minute, and no more', () => {
+    const stats = overlay();
+    for (let n = 0; n < 100; n++) stats.show({ ...STATS, bytes: { edge: n * 1_000, peer: 0, origin: 0 } });
+    const path = inside(stats, 'path.edge').getAttribute('d')!;
+    expect(path.split('L')).toHaveLength(120);
+    expect(path.startsWith('M0.0,')).toBe(true);
+    expect(path).not.toContain('NaN');
+  });
+
+  it('shows bad pieces', () => {
+    const stats = overlay();
+    stats.show({ ...STATS, pieces: { verified: 10, rejected: 2 } });
+    expect(inside(stats, '[data-figure=verified]').textContent).toBe('10 · 2 bad');
+    expect(inside(stats, '[data-figure=verified]').classList.contains('bad')).toBe(true);
+  });
+});
+
+describe('<millstream-player>', () => {
+  let errors: ErrorDetail[];
+  let modes: ModeDetail[];
+
+  beforeEach(() => {
+    errors = [];
+    modes = [];
+    vi.spyOn(Hls, 'isSupported').mockReturnValue(true);
+    vi.spyOn(Hls.prototype, 'attachMedia').mockImplementation(() => {});
+    vi.spyOn(Hls.prototype, 'loadSource').mockImplementation(() => {});
+    vi.spyOn(HTMLMediaElement.prototype, 'play').mockResolvedValue();
+    vi.stubGlobal('isSecureContext', true);
+    vi.stubGlobal('RTCPeerConnection', class {});
+  });
+  afterEach(() => {
+    document.body.replaceChildren();
+    MillstreamPlayer.openSession = undefined;
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+  });
+
+  async function player(attributes: Record<string, string>): Promise<MillstreamPlayer> {
+    const element = document.createElement('millstream-player') as MillstreamPlayer;
+    element.addEventListener('ms-error', (event) => errors.push((event as CustomEvent<ErrorDetail>).detail));
+    element.addEventListener('ms-mode', (event) => modes.push((event as CustomEvent<ModeDetail>).detail));
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    document.body.append(element);
+    await settle();
+    return element;
+  }
+
+  const settle = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+  function session(): Session & { close: Mock<() => void> } {
+    return {
+      swarm: { bandwidth: { bitsPerSecond: () => 0, firstByteMs: () => 0 }, load: () => new Promise(() => {}) },
+      url: 'http://origin/s/demo/index.m3u8',
+      stats: () => STATS,
+      close: vi.fn<() => void>(),
+    };
+  }
+
+  const tracker = { stream: 'demo', tracker: 'http://tracker.example/' };
+  const answers = (body: unknown) =>
+    vi.stubGlobal('fetch', vi.fn().mockResolvedValue({ ok: true, json: () => Promise.resolve(body) }));
+
+  it('opens a session and plays its playlist through the swarm', async () => {
+    const opened = session();
+    const open = vi.fn().mockResolvedValue(opened);
+    MillstreamPlayer.openSession = open;
+    const element = await player({ ...tracker, 'verify-key': 'pinned', ticket: 'jwt', autoplay: '', muted: '' });
+    expect(open.mock.calls[0]![0]).toEqual({
+      stream: 'demo', tracker: 'http://tracker.example', verifyKey: 'pinned', ticket: 'jwt',
+    });
+    expect(Hls.prototype.loadSource).toHaveBeenCalledWith(opened.url);
+    expect(element.hls!.config.fLoader).toBeDefined();
+    expect(element.video.muted).toBe(true);
+    expect(element.stats).toBe(STATS);
+    expect(modes).toEqual([{ mode: 'swarm' }]);
+    expect(errors).toEqual([]);
+    element.remove();
+    expect(opened.close).toHaveBeenCalledOnce();
+  });
+
+  it.each([
+    ['secure-context', () => vi.stubGlobal('isSecureContext', false)],
+    ['webrtc', () => vi.stubGlobal('RTCPeerConnection', undefined)],
+    ['webcrypto', () => vi.stubGlobal('crypto', {})],
+    ['wasm', () => vi.stubGlobal('WebAssembly', undefined)],
+  ] as const)('plays plain HLS with a named error where %s is missing', async (name, take) => {
+    take();
+    MillstreamPlayer.openSession = vi.fn();
+    answers({ origin: 'http://origin.example' });
+    const element = await player(tracker);
+    expect(MillstreamPlayer.openSession).not.toHaveBeenCalled();
+    expect(errors).toMatchObject([{ name, fatal: false }]);
+    expect(modes).toEqual([{ mode: 'plain', reason: name }]);
+    expect(Hls.prototype.loadSource).toHaveBeenCalledWith('http://origin.example/s/demo/index.m3u8');
+    expect(element.hls!.config.fLoader).toBeUndefined();
+  });
+
+  it('plays plain HLS where no session can be had', async () => {
+    MillstreamPlayer.openSession = vi.fn().mockRejectedValue(new Error('no_funds'));
+    answers({ origin: 'http://origin.example', token: 'abc' });
+    await player(tracker);
+    expect(errors).toMatchObject([{ name: 'no-session', fatal: false }]);
+    expect(Hls.prototype.loadSource).toHaveBeenCalledWith('http://origin.example/s/demo/index.m3u8?token=abc');
+  });
+
+  it('plays src without asking anybody', async () => {
+    vi.stubGlobal('fetch', vi.fn());
+    await player({ src: 'http://cdn.example/live.m3u8' });
+    expect(fetch).not.toHaveBeenCalled();
+    expect(Hls.prototype.loadSource).toHaveBeenCalledWith('http://cdn.example/live.m3u8');
+  });
+
+  it('says what is missing when it has nothing to play', async () => {
+    const element = await player({ stream: 'demo' });
+    expect(errors).toMatchObject([{ name: 'bad-attributes', fatal: true }]);
+    expect(inside(element, '.message').hidden).toBe(false);
+  });
+
+  it('says so when the tracker knows no such stream', async () => {
+    vi.stubGlobal('fetch', vi.fn().mockResolvedValue({ ok: false, status: 404 }));
+    await player(tracker);
+    expect(errors.at(-1)).toMatchObject({ name: 'no-stream', fatal: true });
+  });
+
+  it('starts once for several attributes, and anew when the stream changes', async () => {
+    const first = session();
+    const open = vi.fn().mockResolvedValueOnce(first).mockResolvedValue(session());
+    MillstreamPlayer.openSession = open;
+    const element = await player(tracker);
+    expect(open).toHaveBeenCalledOnce();
+    element.setAttribute('stream', 'other');
+    await settle();
+    expect(first.close).toHaveBeenCalledOnce();
+    expect(open.mock.calls[1]![0]).toMatchObject({ stream: 'other' });
+    expect(open.mock.calls[0]![1].aborted).toBe(true);
+  });
+
+  it('closes a session that arrives after the player is gone', async () => {
+    const late = session();
+    let arrive!: (session: Session) => void;
+    MillstreamPlayer.openSession = () => new Promise((resolve) => (arrive = resolve));
+    const element = await player(tracker);
+    element.remove();
+    arrive(late);
+    await settle();
+    expect(late.close).toHaveBeenCalledOnce();
+    expect(Hls.prototype.loadSource).not.toHaveBeenCalled();
+  });
+
+  it('mutes itself when the browser allows nothing else, and offers sound', async () => {
+    MillstreamPlayer.openSession = vi.fn().mockResolvedValue(session());
+    const refused = Object.assign(new Error('no'), { name: 'NotAllowedError' });
+    vi.mocked(HTMLMediaElement.prototype.play).mockRejectedValueOnce(refused).mockResolvedValue();
+    const element = await player({ ...tracker, autoplay: '' });
+    expect(element.video.muted).toBe(true);
+    expect(inside(element, '.unmute').hidden).toBe(false);
+    inside(element, '.unmute').click();
+    expect(element.video.muted).toBe(false);
+  });
+
+  it('shows a button when the browser allows nothing at all', async () => {
+    MillstreamPlayer.openSession = vi.fn().mockResolvedValue(session());
+    const refused = Object.assign(new Error('no'), { name: 'NotAllowedError' });
+    vi.mocked(HTMLMediaElement.prototype.play).mockRejectedValue(refused);
+    const element = await player({ ...tracker, autoplay: '', muted: '' });
+    expect(inside(element, '.play').hidden).toBe(false);
+  });
+});
+
+describe('numbers', () => {
+  it('read as people write them', () => {
+    expect([0, 1023, 1024, 1.5 * 2 ** 20, 2 ** 50].map(bytesText)).toEqual(['0 B', '1023 B', '1.0 KiB', '1.5 MiB', '1024 TiB']);
+    expect([0, Number.NaN, 640_000, 2_400_000].map(rateText)).toEqual(['–', '–', '640 kbit/s', '2.4 Mbit/s']);
+    expect([undefined, 870, 2_930].map(durationText)).toEqual(['–', '870 ms', '2.9 s']);
+    expect([412, 12_345, 1_234_567].map(moneyText)).toEqual(['0.000412', '0.0123', '1.23']);
+  });
+});
