@@ -341,6 +341,7 @@ fn a_publisher_that_comes_back_goes_on_after_one_discontinuity() {
     world.handle_all(back.play(10_000));
     world.check();
     assert_eq!(world.tracks().len(), 1, "the tracks are the same");
+    assert_eq!(world.complaints(), [], "another publisher's clock is no jump");
     for rendition in [VIDEO, AUDIO] {
         let part = world.parts(rendition).into_iter().find(|part| part.discontinuity == 1).unwrap();
         assert!(part.first && part.independent);
@@ -355,6 +356,44 @@ fn a_publisher_that_comes_back_goes_on_after_one_discontinuity() {
     replay.handle(Input::Gone, WallTime(first.wall_ms + 10_000));
     replay.handle_all(back.play(10_000).into_iter().filter(|(_, at)| at.0 <= wall));
     assert!(replay.outputs.len() > before);
+}
+
+#[test]
+fn a_publisher_whose_b_frames_change_stays_in_step() {
+    // Rounding to milliseconds, and fewer B-frames, need no new init segment; more B-frames do.
+    for (more_ms, listed) in [(0, 1), (1, 1), (-1, 1), (-67, 1), (50, 2)] {
+        let first = Publisher { reorder: 2, ..Publisher::default() };
+        let mut world = play(&first, 10_000);
+        world.handle(Input::Gone, WallTime(first.wall_ms + 10_000));
+        let back = Publisher { wall_ms: first.wall_ms + 12_000, ..first };
+        world.handle_all(edit(back.play(10_000), |sample| {
+            sample.cts_ms += if sample.track == TrackKind::Video { more_ms } else { 0 };
+            true
+        }));
+        world.check();
+        let tracks = world.tracks();
+        assert_eq!(tracks.len(), listed, "{more_ms}");
+        for part in world.parts(VIDEO).iter().filter(|part| part.first && part.discontinuity == 1) {
+            let shown = rules::presentations(part, &tracks[listed - 1][0])[0];
+            assert!(shown.abs_diff(i64::try_from(part.media_time.0).unwrap()) <= 90, "{more_ms}");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_within_a_long_gop_waits_for_its_end() {
+    let inputs = edit(Publisher { gop: 240, ..Publisher::default() }.play(40_000), |sample| {
+        sample.dts_ms += if sample.dts_ms >= 9_000 { 100_000 } else { 0 };
+        true
+    });
+    let mut world = World::new();
+    world.handle_all(inputs);
+    world.check();
+    assert_eq!(world.tracks().len(), 1, "no viewer is told that the picture is gone");
+    for rendition in [VIDEO, AUDIO] {
+        let part = world.parts(rendition).into_iter().find(|part| part.discontinuity == 1).unwrap();
+        assert_eq!(part.program_date_time, WallTime(1_700_000_016_000));
+    }
 }
 
 #[test]
