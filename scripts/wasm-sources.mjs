@@ -2,7 +2,7 @@
 //
 // What counts is what can change the module: the sources and manifests of crates/swarm-wasm and of every crate
 // of ours below it, the root manifest's lines for what they depend on, the locked versions of everything further
-// down, and the build's own script. Not the whole lock file: a new tokio is no reason to rebuild this.
+// down, and how the build's script calls the compiler. Not the whole lock file: a new tokio is no reason to rebuild.
 //   node scripts/wasm-sources.mjs            check; exit 1 with the command that mends it
 //   node scripts/wasm-sources.mjs --write    after a build
 import { createHash } from 'node:crypto';
@@ -28,7 +28,8 @@ if (process.argv.includes('--write')) {
 function sourcesHash() {
   const workspace = dependencies(read('Cargo.toml'), (section) => section === 'workspace.dependencies');
   const locked = lockedPackages(read('Cargo.lock'));
-  const inputs = new Map([['scripts/wasm', read('scripts/wasm')]]);
+  const compiling = /CARGO_PROFILE_|RUSTFLAGS|-C|-Z|cargo rustc|_max=/;
+  const inputs = new Map([['scripts/wasm', read('scripts/wasm').split('\n').filter((line) => compiling.test(line)).join('\n')]]);
   const outside = new Set();
 
   const folders = [DOOR];
