@@ -13,7 +13,7 @@ use std::{
 
 use kit::{World, flv};
 use millstream_model::{RenditionId, WallTime};
-use millstream_segmenter::{AUDIO, Input, Output, Sample, TrackKind, VIDEO};
+use millstream_segmenter::{AUDIO, Complaint, Input, Output, Sample, TrackKind, VIDEO};
 
 /// What ffmpeg is to make.
 struct Source {
@@ -24,11 +24,21 @@ struct Source {
     seconds: u32,
     video: bool,
     audio: Option<u32>,
+    layout: &'static str,
 }
 
 impl Default for Source {
     fn default() -> Self {
-        Self { name: "", rate: "30", gop: 60, b_frames: 0, seconds: 9, video: true, audio: Some(48_000) }
+        Self {
+            name: "",
+            rate: "30",
+            gop: 60,
+            b_frames: 0,
+            seconds: 9,
+            video: true,
+            audio: Some(48_000),
+            layout: "mono",
+        }
     }
 }
 
@@ -42,8 +52,10 @@ impl Source {
             command.args(["-f", "lavfi", "-t", &seconds, "-i", &picture]);
         }
         if let Some(rate) = self.audio {
+            let layout = format!("aformat=channel_layouts={}", self.layout);
             let tone = format!("sine=frequency=440:sample_rate={rate}");
-            command.args(["-f", "lavfi", "-t", &seconds, "-i", &tone, "-c:a", "aac", "-b:a", "64k"]);
+            command.args(["-f", "lavfi", "-t", &seconds, "-i", &tone]);
+            command.args(["-c:a", "aac", "-b:a", "64k", "-af", &layout]);
         }
         if self.video {
             let gop = self.gop.to_string();
@@ -224,6 +236,26 @@ fn a_gop_of_250_frames() {
 fn audio_only() {
     for rate in [44_100, 48_000] {
         through(&Source { name: "audio", video: false, audio: Some(rate), ..Source::default() });
+    }
+}
+
+#[test]
+fn silence_in_place_of_missing_audio_decodes() {
+    for layout in ["mono", "stereo", "3.0", "4.0", "5.0", "5.1"] {
+        let source = Source { name: "silence", video: false, layout, ..Source::default() };
+        let inputs = flv::read(&source.flv());
+        let mut world = World::new();
+        world.handle_all(inputs.into_iter().filter(|(input, _)| match input {
+            Input::Sample(sample) => !(4_000..6_000).contains(&sample.dts_ms),
+            _ => true,
+        }));
+        world.check();
+        let complaints = world.complaints();
+        assert!(
+            matches!(complaints[..], [Complaint::AudioGap { frames: 93..=95 }]),
+            "{layout}: {complaints:?}"
+        );
+        decodes(&file(&world, AUDIO, &format!("silence-{layout}"), |_| true));
     }
 }
 
