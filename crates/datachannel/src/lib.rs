@@ -10,6 +10,23 @@
 //!                  └── Connection: what the rest of Millstream holds
 //! ```
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use bytes::Bytes;
+//! use millstream_datachannel::{Certificate, Channel, Listener, dial, listen};
+//!
+//! let config = listen::Config::new("0.0.0.0:4443".parse()?, Certificate::generate()?)?;
+//! let mut listener = Listener::bind(config)?;
+//! let address = listener.address().clone(); // the tracker hands it out
+//!
+//! let (viewer, edge) = tokio::join!(dial(&address, dial::Config::default()), listener.accept());
+//! let (viewer, edge) = (viewer?, edge.ok_or("the listener failed")?);
+//! edge.send(Channel::Pieces, Bytes::from_static(b"a piece")).await?;
+//! let message = viewer.recv().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`Listener`] owns one socket and one thread that drives every connection on it; [`dial`] owns one socket and
 //! one task. [`Connection`] is a handle to either. What never belongs here: what the messages mean.
 #![forbid(unsafe_code)]

@@ -38,7 +38,7 @@ pub struct Config {
     pub ufrag: String,
     /// ICE password: 22 to 256 `ice-char`. Public.
     pub password: String,
-    /// Connections at once, those in the handshake included. One costs about 100 KB when idle.
+    /// Connections at once, those in the handshake included. One costs about 20 KB when idle.
     pub connections_max: usize,
     /// Handshakes at once that have answered a cookie, so come from where they say.
     pub handshakes_max: usize,

@@ -1,12 +1,12 @@
 //! Our own client and an edge, over real sockets on loopback.
 #![cfg(test)]
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use millstream_datachannel::{
-    Certificate, Channel, CloseReason, Connection, Listener, MESSAGE_BYTES_MAX, Message, SendError, dial,
-    listen,
+    Address, Certificate, Channel, CloseReason, Connection, Listener, MESSAGE_BYTES_MAX, Message, SendError,
+    dial, listen,
 };
 use tokio::time::timeout;
 
@@ -287,4 +287,42 @@ async fn until(condition: impl Fn() -> bool) {
     })
     .await
     .expect("it never came true");
+}
+
+#[tokio::test]
+async fn an_edge_on_every_address_answers_from_the_one_that_was_asked() {
+    let certificate = Certificate::generate().unwrap();
+    for (bind, asked) in [("0.0.0.0:0", &["127.0.0.1", "127.0.0.2"][..]), ("[::]:0", &["127.0.0.3", "::1"])] {
+        let mut listener =
+            Listener::bind(listen::Config::new(bind.parse().unwrap(), certificate.clone()).unwrap()).unwrap();
+        for ip in asked {
+            let socket = SocketAddr::new(ip.parse().unwrap(), listener.local_addr().port());
+            let address = Address { socket, ..listener.address().clone() };
+            let (viewer, edge) = timeout(PATIENCE, async {
+                tokio::join!(dial(&address, dial::Config::default()), listener.accept())
+            })
+            .await
+            .unwrap();
+            // The viewer's socket is connected: what comes from another address never reaches it.
+            let (viewer, edge) = (viewer.unwrap(), edge.unwrap());
+            edge.send(Channel::Pieces, message(1, 65_536)).await.unwrap();
+            assert_eq!(receive(&viewer).await.bytes, message(1, 65_536));
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_out_of_range_are_refused_by_name() {
+    let config =
+        listen::Config::new("127.0.0.1:0".parse().unwrap(), Certificate::generate().unwrap()).unwrap();
+    let refused = |config| Listener::bind(config).unwrap_err().to_string();
+    assert!(refused(listen::Config { ufrag: "a b c".to_owned(), ..config.clone() }).contains("user name"));
+    assert!(refused(listen::Config { password: "short".to_owned(), ..config.clone() }).contains("password"));
+    let public = "203.0.113.9:4443".parse().unwrap();
+    let listener = Listener::bind(listen::Config { public: Some(public), ..config }).unwrap();
+    assert_eq!(listener.address().socket, public);
+    assert_ne!(listener.local_addr(), public);
+
+    let nowhere = Address { socket: "0.0.0.0:9".parse().unwrap(), ..listener.address().clone() };
+    assert!(matches!(dial(&nowhere, dial::Config::default()).await, Err(dial::Error::Address(_))));
 }

@@ -217,7 +217,9 @@ async fn an_edge_that_restarted_lets_old_viewers_go() {
     relay.weather.send_replace(Weather::Fair);
     // The new edge hears checks with the right password, but also data of a connection it does not know.
     viewer.send(Channel::Control, Bytes::from_static(b"still there?")).await.unwrap();
-    assert_eq!(timeout(PATIENCE, viewer.closed()).await.unwrap(), CloseReason::Silence);
+    // Well before it has used up a stranger's time to connect, 10 s: then its checks would fail anyway.
+    let reason = timeout(Duration::from_secs(8), viewer.closed()).await.expect("it is let go");
+    assert_eq!(reason, CloseReason::Silence);
 }
 
 /// The password is public: anybody can pass the checks from anywhere and begin handshakes.
