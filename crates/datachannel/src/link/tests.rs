@@ -330,6 +330,41 @@ fn a_stream_beyond_the_negotiated_and_a_skip_of_tsns_are_refused() {
 }
 
 #[test]
+fn a_peer_that_closes_one_channel_closes_the_connection() {
+    for (stream, ended) in [(1, Some(Ended::Closed(CloseReason::Peer))), (4, None)] {
+        let mut world = World::opened();
+        let (header, tsn) = world.client_header();
+        world.inject(header, &data(BEGIN | END, tsn, stream, b"last words"));
+        // An outgoing stream reset request (RFC 6525 §4.1).
+        let mut request = [&[0, 13, 0, 18][..], &[0, 0, 0, 1], &[0; 4], &tsn.to_be_bytes()].concat();
+        request.extend(stream.to_be_bytes());
+        world.inject(header, &chunk(130, 0, &request));
+        let said = world.server.read(world.now).map(|message| message.bytes);
+        assert_eq!(said, (stream == 1).then(|| Bytes::from_static(b"last words")));
+        assert_eq!(world.server.read(world.now), None);
+        assert_eq!(world.server.ended(), ended, "stream {stream}");
+    }
+}
+
+#[test]
+fn endless_resets_are_cut_off() {
+    let mut world = World::opened();
+    let (header, tsn) = world.client_header();
+    for number in 0..100_u32 {
+        let future = tsn.wrapping_add(1_000);
+        let head =
+            [&[0, 13, 0, 18][..], &number.to_be_bytes(), &[0; 4], &future.to_be_bytes(), &[0, 9]].concat();
+        if world.server.ended().is_none() {
+            world.inject(header, &chunk(130, 0, &head));
+        }
+    }
+    assert_eq!(
+        world.server.ended(),
+        Some(Ended::Closed(CloseReason::Misbehaviour("too many stream resets")))
+    );
+}
+
+#[test]
 fn other_channels_are_acknowledged_and_ignored() {
     let mut world = World::opened();
     let (header, tsn) = world.client_header();
