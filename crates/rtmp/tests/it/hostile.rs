@@ -179,11 +179,12 @@ proptest! {
 
     #[test]
     fn random_messages_never_panic_or_pass_the_bound(
-        messages in proptest::collection::vec(
-            (0..24_u8, 2..64_u8, any::<u32>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..50),
+        messages in proptest::collection::vec((kind(), 2..64_u8, any::<u32>(), body()), 0..50),
         cut in 1..5000_usize,
     ) {
         let mut bytes = client::publish("live", "good-key-0123456789");
+        client::message(VIDEO, 6, 0, AVC_SETUP, &mut bytes);
+        client::message(AUDIO, 4, 0, AAC_SETUP, &mut bytes);
         for (kind, id, timestamp, body) in messages {
             client::message(kind, id, timestamp, &body, &mut bytes);
         }
@@ -196,6 +197,32 @@ proptest! {
         values.iter().for_each(|value| millstream_rtmp::amf0::write(value, &mut bytes));
         prop_assert_eq!(millstream_rtmp::amf0::read_all(&bytes), Ok(values));
     }
+}
+
+/// A message type; mostly those that are read.
+fn kind() -> impl Strategy<Value = u8> {
+    prop_oneof![3 => proptest::sample::select(vec![8_u8, 9, 15, 17, 18, 20, 22]), 1 => 0..24_u8]
+}
+
+/// A message's body: often the beginning of something real, cut and followed by anything.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let sub =
+        [&[VIDEO, 0, 0, 13, 0, 0, 1, 0, 0, 0, 0], client::picture(true, 4).as_slice(), &[0; 4]].concat();
+    let beginnings = vec![
+        Vec::new(),
+        AVC_SETUP.to_vec(),
+        AAC_SETUP.to_vec(),
+        client::picture(true, 4),
+        b"\x97\x02\x00\x00\x00\x01avc1\x00\x00\x00".to_vec(),
+        b"\x90mp4a\x12\x10".to_vec(),
+        b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x01\x00\x05width\x00".to_vec(),
+        sub.repeat(3),
+    ];
+    let cut = (proptest::sample::select(beginnings), any::<proptest::sample::Index>());
+    (cut, proptest::collection::vec(any::<u8>(), 0..60)).prop_map(|((beginning, end), rest)| {
+        let end = end.index(beginning.len() + 1);
+        if end < beginning.len() { beginning[..end].to_vec() } else { [beginning, rest].concat() }
+    })
 }
 
 fn value() -> impl Strategy<Value = millstream_rtmp::amf0::Value> {
