@@ -21,6 +21,8 @@ mod packager;
 pub mod program;
 mod report;
 pub mod sequence;
+#[cfg(test)]
+mod show;
 pub mod signer;
 pub mod stream;
 pub mod streams;

@@ -417,3 +417,6 @@ const fn kind(path: &Path<'_>) -> &'static str {
         Path::Feed => "feed",
     }
 }
+
+#[cfg(test)]
+mod tests;

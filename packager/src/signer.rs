@@ -311,3 +311,6 @@ impl Meter {
         self.peak > declared || (measured && declared.0 > self.peak.0.saturating_mul(3))
     }
 }
+
+#[cfg(test)]
+mod tests;

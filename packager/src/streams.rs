@@ -61,9 +61,9 @@ impl Streams {
         all
     }
 
-    /// Puts a stream in that something else than a publisher feeds: for tests of the origin.
-    #[doc(hidden)]
-    pub fn put(&self, stream: Arc<Stream>) {
+    /// Puts a stream in that something else than a publisher feeds.
+    #[cfg(test)]
+    pub(crate) fn put(&self, stream: Arc<Stream>) {
         let (inbox, _) = mpsc::channel(INBOX);
         self.entries().insert(stream.id().clone(), Entry { stream, inbox });
     }

@@ -290,3 +290,6 @@ impl Window {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
