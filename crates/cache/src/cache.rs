@@ -417,8 +417,8 @@ impl Cache {
             Frame::Record(_) if feed.is_none() => Ok(()),
             Frame::Record(signed) => self.record_arrived(stream, feed, signed),
             Frame::Piece { .. } => self.piece_arrived(stream, feed, frame),
-            // A hole shows in the numbers of what follows.
-            Frame::Gap { .. } | Frame::Goaway { .. } => Ok(()),
+            // A hole shows in the numbers of what follows; the rest is about the connection.
+            Frame::Gap { .. } | Frame::Goaway { .. } | Frame::Ping(_) => Ok(()),
             _ => Err(Bad::Frame),
         };
         if let Err(why) = fate {

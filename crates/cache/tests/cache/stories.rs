@@ -183,7 +183,8 @@ fn a_record_of_another_rendition_than_the_feeds_is_refused() {
 #[test]
 fn a_frame_that_only_viewers_send_is_refused() {
     let mut world = World::new(Limits::default());
-    let outputs = world.origin(None, Frame::Ping(1));
+    assert_eq!(world.origin(Some(VIDEO), Frame::Ping(1)), [], "a feed without news says that it lives");
+    let outputs = world.origin(None, Frame::Pong(1));
     assert!(matches!(outputs[..], [Output::Bad { feed: None, why: Bad::Frame, .. }]));
 }
 
