@@ -5,12 +5,10 @@
 //! [`Segmenter::poll`] after each call until it is empty. What never belongs here: sockets, clocks, signing,
 //! playlists, storage.
 //!
-//! ```text
-//!             Input            hold        timeline        video / audio        cut          cmaf
-//! ingest ──────────────▶ until the   ▶ one clock for ▶ durations, gaps ▶ parts and ▶ moof + mdat ──▶ packager
-//!  Config, Sample, Gone    stream can    all tracks                       segments                Tracks, Part
-//!                            start
-//! ```
+//! A sample's way: it waits in `hold` until the stream can start; `timeline`, the only place that knows time, says
+//! where in the stream it lies; `video` and `audio` give it a duration and see to gaps; `cut` decides which part
+//! and segment it ends up in; `cmaf` writes the boxes, and `press` puts them out. `cadence` chooses part targets,
+//! `roster` remembers what tracks were put out, `codec` reads decoder configurations.
 #![forbid(unsafe_code)]
 
 mod audio;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use millstream_model::{MediaTime, RenditionId};
+
 use crate::{
     audio::millis,
     cmaf,
@@ -11,7 +13,6 @@ use crate::{
     timeline::Timeline,
     track::PerTrack,
 };
-use millstream_model::{MediaTime, RenditionId};
 
 /// The queue of outputs.
 #[derive(Debug, Default)]
