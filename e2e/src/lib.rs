@@ -1,0 +1,14 @@
+//! The stage for end-to-end tests: starts real programs, publishers and browsers, and ends them again.
+//!
+//! Everything binds port 0 on loopback and is waited for by event (a line on standard output, an answer over
+//! HTTP), and everything ends with the value that holds it.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod browser;
+pub mod media;
+pub mod pressure;
+pub mod process;
+pub mod publisher;
+pub mod stack;
+pub mod viewers;

@@ -1,0 +1,124 @@
+//! How much one address may have of open streams, where nobody signs a ticket.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use millstream_model::WallTime;
+
+use crate::config::Admission as Limits;
+
+/// Addresses remembered at most; when full, those without a session go first.
+const ADDRESSES_MAX: usize = 200_000;
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+
+/// Counts sessions and joins by address.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: Limits,
+    day: u64,
+    addresses: HashMap<IpAddr, Usage>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Usage {
+    sessions: u32,
+    joins_today: u32,
+}
+
+/// Why an address may not join (again) now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("{0} sessions are open from this address; close one first")]
+    Sessions(u32),
+    #[error("this address joined {0} times today; come back tomorrow")]
+    Joins(u32),
+    #[error("too many addresses at once; try again in a minute")]
+    Full,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, day: 0, addresses: HashMap::new() }
+    }
+
+    /// Counts a join; the session has to be given back with [`Admission::leave`].
+    pub(crate) fn join(&mut self, address: IpAddr, now: WallTime) -> Result<(), Refused> {
+        let today = now.0 / DAY_MS;
+        if today != self.day {
+            self.day = today;
+            self.addresses.retain(|_, usage| usage.sessions > 0);
+            self.addresses.values_mut().for_each(|usage| usage.joins_today = 0);
+        }
+        let prefix = prefix(address);
+        if !self.addresses.contains_key(&prefix) && self.addresses.len() >= ADDRESSES_MAX {
+            self.addresses.retain(|_, usage| usage.sessions > 0);
+            if self.addresses.len() >= ADDRESSES_MAX {
+                return Err(Refused::Full);
+            }
+        }
+        let usage = self.addresses.entry(prefix).or_default();
+        if usage.sessions >= self.limits.sessions_per_address {
+            return Err(Refused::Sessions(usage.sessions));
+        }
+        if usage.joins_today >= self.limits.joins_per_day {
+            return Err(Refused::Joins(usage.joins_today));
+        }
+        usage.sessions += 1;
+        usage.joins_today += 1;
+        Ok(())
+    }
+
+    /// A session of this address is over.
+    pub(crate) fn leave(&mut self, address: IpAddr) {
+        if let Some(usage) = self.addresses.get_mut(&prefix(address)) {
+            usage.sessions = usage.sessions.saturating_sub(1);
+        }
+    }
+}
+
+/// What one subscriber holds: an IPv4 address, or an IPv6 /64 (RFC 6177).
+fn prefix(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let mut octets = address.octets();
+            octets[8..].fill(0);
+            IpAddr::V6(Ipv6Addr::from(octets))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(sessions: u32, joins: u32) -> Admission {
+        Admission::new(Limits { sessions_per_address: sessions, joins_per_day: joins, ..Limits::default() })
+    }
+
+    #[test]
+    fn sessions_are_counted_by_subscriber() {
+        let mut admission = admission(1, 10);
+        let (one, same) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        assert_eq!(admission.join(one, WallTime(0)), Ok(()));
+        assert_eq!(admission.join(same, WallTime(0)), Err(Refused::Sessions(1)));
+        assert_eq!(admission.join("2001:db8:0:1::1".parse().unwrap(), WallTime(0)), Ok(()));
+        admission.leave(same);
+        assert_eq!(admission.join(one, WallTime(0)), Ok(()));
+    }
+
+    #[test]
+    fn joins_are_counted_by_day() {
+        let mut admission = admission(100, 2);
+        let address = "192.0.2.1".parse().unwrap();
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(admission.join(address, WallTime(0)), Ok(()));
+        assert_eq!(admission.join(mapped, WallTime(0)), Ok(()));
+        assert_eq!(admission.join(address, WallTime(1)), Err(Refused::Joins(2)));
+        assert_eq!(admission.join(address, WallTime(DAY_MS)), Ok(()));
+    }
+}

@@ -1,0 +1,53 @@
+//! What an operator of the tracker can set. `millstream-tracker --print-config` prints it with these comments.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use millstream_service::{Secret, http, ops, telemetry};
+
+millstream_service::settings! {
+    /// The tracker: finds edges for viewers and keeps the book.
+    pub struct Config {
+        /// Address and port for viewers, edges, packagers and the API; port 0 takes a free one.
+        pub listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 8080)),
+        /// Certificate and key for HTTPS; without them, HTTP.
+        pub tls: http::tls::Config = Default::default(),
+        /// The folder for the database and the tracker's key.
+        pub data: PathBuf = PathBuf::from("data/tracker"),
+        /// The URL that others reach this tracker by, without a slash at its end; empty: made from `listen`.
+        pub public_url: String = String::new(),
+        /// Where publishers push to, as shown to broadcasters; the stream key follows.
+        pub rtmp_url: String = "rtmp://localhost/live".to_owned(),
+        /// What the API wants as a bearer token; empty: made at the first start, printed once and kept in the data
+        /// folder.
+        pub admin_token: Secret<String> = Secret::new(String::new()),
+        /// What packagers show; empty: the admin token.
+        pub packager_token: Secret<String> = Secret::new(String::new()),
+        /// Whether anybody may read `/v1/overview` (streams, edges and earnings, without secrets).
+        pub open_overview: bool = true,
+        /// Bounds on viewers of open streams.
+        pub admission: Admission = Default::default(),
+        /// Bounds on HTTP and WebSocket connections.
+        pub http: http::Limits = http::Limits { connections_max: 50_000, ..Default::default() },
+        /// Milliseconds for what is in hand when the program ends.
+        pub grace_ms: u64 = 5_000,
+        /// Health, metrics and status.
+        pub ops: ops::Config = ops::Config { listen: SocketAddr::from(([127, 0, 0, 1], 9100)) },
+        /// Logs.
+        pub log: telemetry::Config = Default::default(),
+    }
+}
+
+millstream_service::settings! {
+    /// How often one address may join open streams: each session costs the broadcaster a reserve.
+    pub struct Admission {
+        /// Sessions at a time from one address (an IPv4 address, an IPv6 /64). Above homes and offices behind one
+        /// NAT, below a machine that pretends to be an audience.
+        pub sessions_per_address: u32 = 256,
+        /// Joins a day from one address.
+        pub joins_per_day: u32 = 10_000,
+        /// Sessions at a time in all.
+        pub sessions_max: u32 = 100_000,
+        /// Edges registered at a time.
+        pub edges_max: u32 = 10_000,
+    }
+}
