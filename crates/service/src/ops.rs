@@ -109,7 +109,7 @@ impl Listener {
         self
     }
 
-    /// Serves until the drain; meanwhile `/readyz` says that the program drains. Gives the address.
+    /// Serves until the drain is over; meanwhile `/readyz` says that the program drains. Gives the address.
     pub fn serve(self, tasks: &Spawner) -> SocketAddr {
         let address = self.address;
         let limits = Limits {
@@ -127,7 +127,7 @@ impl Listener {
             let desk = Arc::clone(&desk);
             async move { Ok::<_, Infallible>(desk.answer(request.into_parts().0).await) }
         });
-        serve(self.listener, None, &limits, service, tasks);
+        serve(self.listener, None, &limits, service, &tasks.to_the_end());
         tracing::info!(%address, "ops listener");
         address
     }

@@ -58,9 +58,11 @@ impl Signals {
             name = self.next() => Cause::Signal(name),
             name = tasks.lost() => Cause::Lost(name),
         };
+        let in_hand = tasks.count();
+        tasks.begin_drain();
         match &cause {
             Cause::Signal(signal) => {
-                tracing::info!(signal, tasks = tasks.count(), "draining; again to end at once");
+                tracing::info!(signal, tasks = in_hand, "draining; again to end at once");
             }
             Cause::Lost(task) => tracing::error!(%task, "ending, for a vital task is lost"),
         }

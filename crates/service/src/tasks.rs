@@ -31,6 +31,8 @@ pub struct Tasks {
 #[derive(Debug, Clone)]
 pub struct Spawner {
     shared: Arc<Shared>,
+    /// Whether its tasks outlive the drain.
+    to_the_end: bool,
 }
 
 /// Tells a task that the program is ending: take nothing new, finish what is in hand.
@@ -47,9 +49,11 @@ pub struct Owned {
 #[derive(Debug)]
 struct Shared {
     live: Mutex<Live>,
-    /// How many tasks live.
+    /// How many tasks live that the drain waits for.
     count: watch::Sender<usize>,
     drain: watch::Sender<bool>,
+    /// The drain is over.
+    end: watch::Sender<bool>,
     /// The first vital task that ended before the drain.
     lost: watch::Sender<Option<Name>>,
 }
@@ -59,11 +63,14 @@ struct Live {
     next: u64,
     closed: bool,
     tasks: HashMap<u64, Task>,
+    /// How many of them the drain waits for.
+    waited_for: usize,
 }
 
 #[derive(Debug)]
 struct Task {
     name: Name,
+    waited_for: bool,
     /// Unset between registration and spawn.
     abort: Option<AbortHandle>,
 }
@@ -82,9 +89,10 @@ impl Tasks {
             live: Mutex::default(),
             count: watch::Sender::new(0),
             drain: watch::Sender::new(false),
+            end: watch::Sender::new(false),
             lost: watch::Sender::new(None),
         };
-        Self { spawner: Spawner { shared: Arc::new(shared) } }
+        Self { spawner: Spawner { shared: Arc::new(shared), to_the_end: false } }
     }
 
     /// What the rest of the program holds.
@@ -182,20 +190,28 @@ impl Spawner {
         Owned { abort: self.start(name.into(), work) }
     }
 
+    /// The same set, for tasks that are not waited for in the drain and go on until it is over: what tells
+    /// operators how it goes. Their [`drain`](Self::drain) is that end.
+    #[must_use]
+    pub fn to_the_end(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), to_the_end: true }
+    }
+
     /// Tells when the program begins to end.
     #[must_use]
     pub fn drain(&self) -> Drain {
-        Drain(self.shared.drain.subscribe())
+        let begin = if self.to_the_end { &self.shared.end } else { &self.shared.drain };
+        Drain(begin.subscribe())
     }
 
-    /// How many tasks live.
+    /// How many tasks live that the drain waits for.
     #[must_use]
     pub fn count(&self) -> usize {
         *self.shared.count.borrow()
     }
 
     fn start(&self, name: Name, work: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
-        let Some(place) = self.shared.register(name.clone()) else {
+        let Some(place) = self.shared.register(name.clone(), !self.to_the_end) else {
             tracing::debug!(task = %name, "not started: the program is ending");
             return None;
         };
@@ -257,15 +273,16 @@ impl Shared {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(self: &Arc<Self>, name: Name) -> Option<Registered> {
+    fn register(self: &Arc<Self>, name: Name, waited_for: bool) -> Option<Registered> {
         let mut live = self.live();
         if live.closed {
             return None;
         }
         let id = live.next;
         live.next += 1;
-        live.tasks.insert(id, Task { name, abort: None });
-        self.count.send_replace(live.tasks.len());
+        live.tasks.insert(id, Task { name, waited_for, abort: None });
+        live.waited_for += usize::from(waited_for);
+        self.count.send_replace(live.waited_for);
         Some(Registered { id, shared: Arc::clone(self) })
     }
 
@@ -280,12 +297,15 @@ impl Shared {
 
     fn forget(&self, id: u64) {
         let mut live = self.live();
-        live.tasks.remove(&id);
-        self.count.send_replace(live.tasks.len());
+        if live.tasks.remove(&id).is_some_and(|task| task.waited_for) {
+            live.waited_for -= 1;
+            self.count.send_replace(live.waited_for);
+        }
     }
 
     fn close(&self) {
         self.drain.send_replace(true);
+        self.end.send_replace(true);
         let aborts: Vec<AbortHandle> = {
             let mut live = self.live();
             live.closed = true;
@@ -298,7 +318,7 @@ impl Shared {
 
     fn names(&self) -> Vec<String> {
         let mut counts = BTreeMap::<Name, usize>::new();
-        for task in self.live().tasks.values() {
+        for task in self.live().tasks.values().filter(|task| task.waited_for) {
             *counts.entry(task.name.clone()).or_default() += 1;
         }
         counts

@@ -62,7 +62,7 @@ pub fn subscriber<W>(
     config: &Config,
     colours: bool,
     writer: W,
-) -> Result<impl Subscriber + Send + Sync, Error>
+) -> Result<impl Subscriber + Send + Sync + use<W>, Error>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -79,13 +79,33 @@ where
 }
 
 #[cfg(test)]
+pub(crate) use tests::Memory;
+
+#[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
 
+    /// A log that a test can read.
     #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Memory {
+        /// Takes what this thread logs, until the guard is dropped.
+        pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+            tracing::subscriber::set_default(self.subscriber(&Config::default()))
+        }
+
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+
+        fn subscriber(&self, config: &Config) -> impl Subscriber + Send + Sync + use<> {
+            let writer = self.clone();
+            subscriber(config, false, move || writer.clone()).unwrap()
+        }
+    }
 
     impl io::Write for Memory {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -100,14 +120,12 @@ mod tests {
 
     fn log(config: &Config) -> String {
         let memory = Memory::default();
-        let writer = memory.clone();
-        let subscriber = subscriber(config, false, move || writer.clone()).unwrap();
-        tracing::subscriber::with_default(subscriber, || {
+        tracing::subscriber::with_default(memory.subscriber(config), || {
             let _span = tracing::info_span!("session", session = "s1").entered();
             tracing::info!(pieces = 3, "delivered");
             tracing::debug!("hidden");
         });
-        String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
+        memory.text()
     }
 
     #[test]

@@ -56,6 +56,15 @@ impl Program {
     }
 }
 
+async fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
 fn command() -> Command {
     // Cargo builds examples along with tests, but tells tests only of binaries.
     let path: PathBuf =
@@ -69,10 +78,7 @@ async fn sigterm_and_sigint_drain_and_end_well() {
     for signal in ["TERM", "INT"] {
         let mut program = Program::start(&[]);
         let address = program.ready().await;
-        let mut stream = TcpStream::connect(&address).await.unwrap();
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        let mut byte = [0];
-        stream.read_exact(&mut byte).await.unwrap();
+        assert!(get(&address, "/readyz").await.ends_with("ready\n"));
         program.signal(signal).await;
         program.logs(&format!("signal=\"SIG{signal}\"")).await;
         program.logs("stopped").await;
@@ -93,9 +99,12 @@ async fn what_ignores_the_drain_is_cut_off_by_name() {
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let mut program = Program::start(&["stubborn=true", "grace_ms=600000"]);
-    program.ready().await;
+    let address = program.ready().await;
     program.signal("TERM").await;
     program.logs("draining").await;
+    // Until then it tells that it is ending, and still gives its metrics.
+    assert!(get(&address, "/readyz").await.ends_with("\r\n\r\ndraining\n"));
+    assert!(get(&address, "/metrics").await.starts_with("HTTP/1.1 200"));
     program.signal("TERM").await;
     assert_eq!(program.exit_code().await, Some(130));
 }

@@ -81,7 +81,29 @@ async fn dropping_the_owner_ends_the_tasks_and_later_ones_never_start() {
 }
 
 #[tokio::test]
-async fn a_panic_ends_its_own_task_alone() {
+async fn what_tells_of_the_drain_outlives_it_and_is_not_waited_for() {
+    let tasks = Tasks::new();
+    let teller = tasks.to_the_end();
+    let (guard, mut gone) = dropped();
+    teller.spawn("ops", hang(guard));
+    let (done, may_end) = oneshot::channel::<()>();
+    tasks.spawn("last words", async move { may_end.await.unwrap() });
+    let (drain, end) = (tasks.drain(), teller.drain());
+    let mut shutdown = std::pin::pin!(tasks.shutdown(GRACE));
+    assert!(futures_util::poll!(shutdown.as_mut()).is_pending());
+    tokio::task::yield_now().await;
+    assert!(drain.has_begun() && !end.has_begun());
+    assert!(gone.try_recv().is_err());
+    done.send(()).unwrap();
+    assert!(shutdown.await.is_empty());
+    assert!(end.has_begun());
+    gone.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_task_alone_and_is_logged_with_its_name() {
+    let log = crate::telemetry::Memory::default();
+    let _guard = log.listen();
     let tasks = Tasks::new();
     tasks.spawn("bad", async { panic!("planted") });
     let (done, ended) = oneshot::channel();
@@ -90,6 +112,8 @@ async fn a_panic_ends_its_own_task_alone() {
     });
     ended.await.unwrap();
     assert!(tasks.shutdown(GRACE).await.is_empty());
+    let text = log.text();
+    assert!(text.contains("ERROR") && text.contains("a task panicked task=bad reason=\"planted\""), "{text}");
 }
 
 #[tokio::test]
