@@ -80,7 +80,8 @@ mod crash {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "run by the test below, in a process of its own"]
     async fn the_child_that_is_killed() {
-        let folder = std::env::var(FOLDER).unwrap();
+        // Nobody's child: somebody asked for all ignored tests.
+        let Ok(folder) = std::env::var(FOLDER) else { return };
         let round: u8 = std::env::var(ROUND).unwrap().parse().unwrap();
         let tasks = Tasks::new();
         let money = open(Path::new(&folder), &tasks).await;

@@ -171,6 +171,13 @@ impl Ledger {
         })
     }
 
+    /// The batch after which everything that was changed so far is on disk.
+    #[must_use]
+    pub fn newest(&self) -> BatchId {
+        let collecting = !self.pending.is_empty() || self.book.has_changed();
+        if collecting { self.collecting } else { BatchId(self.collecting.0 - 1) }
+    }
+
     /// Notes that all batches up to `batch` are on disk.
     pub fn committed(&mut self, batch: BatchId) {
         self.committed = self.committed.max(batch);

@@ -40,6 +40,9 @@ pub enum Refused {
     /// [`ACCOUNTS_MAX`] is reached.
     #[error("the book is full: it holds {ACCOUNTS_MAX} accounts")]
     Full,
+    /// Nothing can be booked at the moment.
+    #[error("the book cannot be written at the moment")]
+    Unavailable,
     /// This funding's id was used for another amount or account.
     #[error("the id {0} was used for another transfer")]
     IdTaken(FundingId),

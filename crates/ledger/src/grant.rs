@@ -58,6 +58,9 @@ pub enum Refused {
     /// [`LANES_MAX`] is reached.
     #[error("the book is full: it holds {LANES_MAX} lanes")]
     Full,
+    /// Nothing can be booked at the moment.
+    #[error("the book cannot be written at the moment")]
+    Unavailable,
     /// The money did not move after all.
     #[error(transparent)]
     Book(#[from] book::Refused),

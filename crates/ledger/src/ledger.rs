@@ -70,7 +70,7 @@ impl Ledger {
     ) -> Result<Promised<bool>, book::Refused> {
         let account = Account::Broadcaster(broadcaster.clone());
         let booked = self.book.fund(&account, amount, id, now)?;
-        Ok(Promised::new(booked, self.collecting_or_last()))
+        Ok(Promised::new(booked, self.newest()))
     }
 
     /// The tracker whose ledger it is.
@@ -121,10 +121,5 @@ impl Ledger {
     /// The newest refusals that fit no lane, oldest first.
     pub fn strays(&self) -> impl Iterator<Item = &Refusal> {
         self.strays.iter()
-    }
-
-    /// The batch that something which is already in memory may still be waiting for.
-    fn collecting_or_last(&self) -> BatchId {
-        if self.book.has_changed() { self.collecting } else { BatchId(self.collecting.0 - 1) }
     }
 }

@@ -85,6 +85,16 @@ pub enum Damaged {
         /// What it says it delivered.
         payable: u64,
     },
+    /// A session that does not add up.
+    #[error("the session {session} says {payable} payable bytes, its lanes {lanes}")]
+    Payable {
+        /// The session.
+        session: SessionId,
+        /// What it says.
+        payable: u64,
+        /// What its lanes say.
+        lanes: u128,
+    },
     /// A session whose stream is missing.
     #[error("the session {0} has no stream")]
     Session(SessionId),
@@ -123,12 +133,14 @@ impl Rows {
             }
         }
         let mut reserves = BTreeMap::<&StreamId, i128>::new();
+        let mut delivered = BTreeMap::<SessionId, u128>::new();
         for row in self.lanes.values() {
             let session = self
                 .sessions
                 .get(&row.session)
                 .ok_or(Damaged::Lane { session: row.session, edge: row.edge })?;
             *reserves.entry(&session.stream).or_default() += i128::from(row.reserved.0);
+            *delivered.entry(row.session).or_default() += u128::from(row.payable);
             if row.price.of(row.payable) != row.paid || row.reserved < Micros::ZERO {
                 return Err(Damaged::Paid {
                     session: row.session,
@@ -136,6 +148,12 @@ impl Rows {
                     paid: row.paid,
                     payable: row.payable,
                 });
+            }
+        }
+        for (id, session) in &self.sessions {
+            let lanes = delivered.remove(id).unwrap_or(0);
+            if u128::from(session.payable) != lanes {
+                return Err(Damaged::Payable { session: *id, payable: session.payable, lanes });
             }
         }
         for stream in self.streams.keys() {

@@ -38,6 +38,9 @@ pub enum Refused {
     /// It has sessions that are not over: stop it first, and wait.
     #[error("the stream {0} still has sessions that are not settled")]
     InUse(StreamId),
+    /// Nothing can be booked at the moment.
+    #[error("the book cannot be written at the moment")]
+    Unavailable,
     /// [`STREAMS_MAX`] is reached.
     #[error("the book is full: it holds {STREAMS_MAX} streams")]
     Full,

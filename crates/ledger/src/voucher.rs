@@ -76,6 +76,9 @@ pub enum Refused {
         /// What it can honestly have watched.
         bound: u64,
     },
+    /// Nothing can be booked at the moment.
+    #[error("the book cannot be written at the moment; bring the voucher again later")]
+    Unavailable,
     /// The money did not move after all.
     #[error(transparent)]
     Book(#[from] book::Refused),
@@ -85,7 +88,7 @@ impl Refused {
     /// True when the same voucher may be booked later.
     #[must_use]
     pub const fn may_pass_later(&self) -> bool {
-        matches!(self, Self::OverBound { .. })
+        matches!(self, Self::OverBound { .. } | Self::Unavailable)
     }
 
     /// A short name for metrics and programs.
@@ -101,6 +104,7 @@ impl Refused {
             Self::OverCap { .. } => "over_cap",
             Self::Late { .. } => "late",
             Self::OverBound { .. } => "over_bound",
+            Self::Unavailable => "unavailable",
             Self::Book(_) => "book",
         }
     }

@@ -121,19 +121,20 @@ fn every_refusal_has_its_reason_and_the_operator_finds_it() {
     stage.bring(&viewer.voucher(edge(0), SECOND)).unwrap();
 
     let forged = other.signs(viewer.says(edge(0), 2 * SECOND));
+    let forged_again = other.signs(viewer.says(edge(0), SECOND));
     let inflated = viewer.voucher(edge(0), 200 * SECOND);
     let over_cap = viewer.voucher(edge(0), grant.cap_bytes + 1);
     let foreign = viewer.signs(Voucher { tracker: PublicKey([9; 32]), ..viewer.says(edge(0), 2 * SECOND) });
     let elsewhere = viewer.signs(Voucher { stream: stream("other"), ..viewer.says(edge(0), 2 * SECOND) });
     let ungranted = viewer.voucher(edge(1), SECOND);
     let stranger = Viewer::new(9, &demo).voucher(edge(0), SECOND);
-    let refused: Vec<_> = [&forged, &inflated, &over_cap, &foreign, &elsewhere, &ungranted, &stranger]
+    let refused: Vec<_> = [&forged, &forged_again, &inflated, &over_cap, &foreign, &elsewhere, &ungranted, &stranger]
         .into_iter()
         .map(|voucher| stage.bring(voucher).unwrap_err().code())
         .collect();
     assert_eq!(
         refused,
-        ["signature", "over_bound", "over_cap", "tracker", "stream", "unknown_lane", "unknown_session"]
+        ["signature", "signature", "over_bound", "over_cap", "tracker", "stream", "unknown_lane", "unknown_session"]
     );
     let own = viewer.voucher(edge(0), 2 * SECOND);
     for by in [Bringer::Edge(edge(1)), Bringer::Session(other.session)] {
@@ -146,14 +147,14 @@ fn every_refusal_has_its_reason_and_the_operator_finds_it() {
     assert_eq!(stage.earned(0), price_of(SECOND), "none of them moved anything");
     let lane = stage.ledger.lane(viewer.session, edge(0)).unwrap();
     let reasons: Vec<_> = lane.refusals().map(|refusal| refusal.reason.code()).collect();
-    assert_eq!(reasons, ["signature", "over_bound", "over_cap", "tracker", "stream", "late"]);
-    assert_eq!(lane.state().refused, 6);
+    assert_eq!(reasons, ["signature", "signature", "over_bound", "over_cap", "tracker", "stream", "late"]);
+    assert_eq!(lane.state().refused, 7);
     assert_eq!(
         stage.ledger.strays().count(),
         4,
         "the ungranted, the stranger's and the two that had no part in it"
     );
-    let text = lane.refusals().nth(2).unwrap().reason.to_string();
+    let text = lane.refusals().nth(3).unwrap().reason.to_string();
     assert_eq!(
         text,
         format!("{} bytes are more than the {1} bytes granted", grant.cap_bytes + 1, grant.cap_bytes)
@@ -324,6 +325,19 @@ fn a_lane_that_comes_back_is_not_paid_again_for_its_past() {
 }
 
 #[test]
+fn a_lane_without_reserve_gets_no_old_grant_when_the_clock_goes_back() {
+    let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
+    let viewer = stage.join(1, &demo);
+    let granted_at = stage.now;
+    stage.grant(&viewer, 0).unwrap();
+    stage.pass(GRANT_MS + VOUCHER_LATE_MS + 1);
+    assert_eq!(stage.reserve(&demo), 0);
+    stage.now = granted_at;
+    assert_eq!(stage.grant(&viewer, 0).unwrap().serial, 2);
+    assert!(stage.reserve(&demo) > 0);
+}
+
+#[test]
 fn what_is_brought_late_belongs_to_the_epoch_it_was_delivered_in() {
     let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
     // Two minutes before the hour's end.
@@ -398,6 +412,20 @@ fn a_restart_forgets_nothing_that_was_told() {
 }
 
 #[test]
+fn the_honest_bound_counts_all_lanes_also_after_a_restart() {
+    let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
+    let viewer = stage.join(1, &demo);
+    stage.grant(&viewer, 0).unwrap();
+    stage.grant(&viewer, 2).unwrap();
+    stage.commit();
+    stage.bring(&viewer.voucher(edge(0), 50 * SECOND)).unwrap();
+    stage.commit();
+    stage.crash();
+    assert_eq!(stage.bring(&viewer.voucher(edge(2), 14 * SECOND)).unwrap_err().code(), "over_bound");
+    stage.bring(&viewer.voucher(edge(2), 13 * SECOND)).unwrap();
+}
+
+#[test]
 fn funding_is_booked_once_also_after_a_restart() {
     let mut stage = Stage::new();
     stage.fund(500, "invoice-1");
@@ -433,6 +461,8 @@ fn rows_that_do_not_add_up_are_refused() {
     assert!(matches!(moved, Err(Damaged::Reserve { .. })), "{moved:?}");
     let inflated = restore(&|rows| rows.lanes.values_mut().for_each(|row| row.payable *= 2));
     assert!(matches!(inflated, Err(Damaged::Paid { .. })), "{inflated:?}");
+    let forgotten = restore(&|rows| rows.sessions.values_mut().for_each(|row| row.payable = 0));
+    assert!(matches!(forgotten, Err(Damaged::Payable { .. })), "{forgotten:?}");
     let lost = restore(&|rows| rows.sessions.clear());
     assert!(matches!(lost, Err(Damaged::Lane { .. })), "{lost:?}");
 }
