@@ -147,6 +147,18 @@ async fn a_connection_that_says_nothing_is_cut_and_a_publisher_that_falls_silent
 }
 
 #[tokio::test]
+async fn a_silent_publisher_whose_events_are_dropped_is_ended_at_once() {
+    let mut server = server(Config { idle_timeout_ms: 600_000, ..config() }).await;
+    let mut socket = TcpStream::connect(server.local_addr()).await.unwrap();
+    write(&mut socket, &client::publish("live", &key("nobody"))).await;
+    drop(next_publish(&mut server).await);
+    until(|| server.counts().publishing == 0).await;
+    let mut told = Vec::new();
+    within(socket.read_to_end(&mut told)).await.unwrap();
+    assert!(told.windows(24).any(|window| window == b"NetStream.Publish.Failed"));
+}
+
+#[tokio::test]
 async fn seats_are_counted_and_given_back() {
     let config = Config { connections_max: 3, waiting_max: 2, waiting_per_address_max: 1, ..config() };
     let mut server = server(config).await;
