@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    pin::Pin,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -97,22 +98,50 @@ struct ReadyEdge {
     ops: String,
 }
 
-/// Runs until a signal, then drains.
+/// A program of this process, and how it is told to stop.
+struct Running {
+    name: &'static str,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start<F, W>(name: &'static str, run: F) -> Self
+    where
+        F: FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>) -> W,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, mut stopping) = watch::channel(false);
+        let stopped = async move {
+            // An error means that whoever would say it is gone: then it is time as well.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        Self { name, stop, task: tokio::spawn(run(Box::pin(stopped))) }
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(program = self.name, "{error}");
+        }
+    }
+}
+
+/// Runs until a signal, then drains: what came up last goes down first, so that edges can still bring their vouchers.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
-    let (stop, stopping) = watch::channel(false);
-    let mut tasks = Vec::new();
+    let mut running = Vec::new();
     let host = args.public_host.clone().unwrap_or_else(|| host_of(args.listen));
 
     let tracker = Tracker::load(tracker_config(&args, &host)).await.context("the tracker does not start")?;
     let (tracker_at, token) = (tracker.addresses().clone(), tracker.admin_token().clone());
     let inside = inside_url(tracker_at.http);
-    tasks.push(("tracker", tokio::spawn(tracker.run(stopped(stopping.clone())))));
+    running.push(Running::start("tracker", |stopped| tracker.run(stopped)));
 
     let packager = packager_config(&args, &host, &inside, &token);
     let packager = Packager::load(packager).await.context("the packager does not start")?;
     let packager_at = packager.addresses().clone();
-    tasks.push(("packager", tokio::spawn(packager.run(stopped(stopping.clone())))));
+    running.push(Running::start("packager", |stopped| packager.run(stopped)));
 
     let mut edges = Vec::new();
     for index in 0..args.edges {
@@ -123,7 +152,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             udp: edge.addresses().udp.to_string(),
             ops: format!("http://{}", edge.addresses().ops),
         });
-        tasks.push(("edge", tokio::spawn(edge.run(stopped(stopping.clone())))));
+        running.push(Running::start("edge", |stopped| edge.run(stopped)));
     }
 
     let rtmp = format!("rtmp://{host}:{}/live", packager_at.rtmp.port());
@@ -149,14 +178,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
     let signal = signals.next().await;
     tracing::info!(signal, "draining; again to end at once");
-    own.begin_drain();
-    let _ = stop.send(true);
     let drained = async {
         own.shutdown(GRACE).await;
-        for (name, task) in tasks {
-            if let Err(error) = task.await {
-                tracing::error!(program = name, "{error}");
-            }
+        while let Some(program) = running.pop() {
+            program.stop().await;
         }
     };
     tokio::select! {
@@ -164,13 +189,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         _ = signals.next() => tracing::warn!("ended at once, without the drain"),
     }
     Ok(())
-}
-
-fn stopped(mut stopping: watch::Receiver<bool>) -> impl Future<Output = ()> + Send {
-    async move {
-        // An error means that whoever would say it is gone: then it is time as well.
-        let _ = stopping.wait_for(|stop| *stop).await;
-    }
 }
 
 fn tracker_config(args: &Args, host: &str) -> millstream_tracker::Config {

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use millstream_model::SessionId;
@@ -213,6 +213,7 @@ impl Desk {
             Path::Segment { rendition, segment } => self.segment(&ask, rendition, segment),
             Path::Part { rendition, number } => self.part(&ask, rendition, number).await,
             Path::Start => self.start(&ask).await,
+            Path::Records => self.records(&ask).await,
             Path::Feed => self.feed(&ask).await,
         };
         if !stream.look(|inner| inner.permission.public) {
@@ -314,15 +315,39 @@ impl Desk {
             if records.is_empty() {
                 return nothing_yet(inner);
             }
-            let mut body = BytesMut::new();
-            write_framed(&Frame::Delegation(inner.permission.delegation.clone()).encode(), &mut body);
-            for catalog in inner.catalogs_in_force() {
-                write_framed(&Frame::Catalog(catalog.clone()).encode(), &mut body);
-            }
-            for record in records {
-                write_framed(&Frame::Record(record.clone()).encode(), &mut body);
-            }
-            Some(Ok(body.freeze()))
+            Some(Ok(frames(inner, &records)))
+        });
+        match found.await {
+            Ok(frames) => Answer::frames(Body::from(frames)),
+            Err(no) => no.into(),
+        }
+    }
+
+    /// For viewers that no edge brings records to: waits until there is one, as a playlist's blocking reload does.
+    async fn records(&self, ask: &Ask<'_>) -> Answer {
+        let Some(name) = query::value(ask.query, "rendition") else {
+            return Answer::refuse(
+                StatusCode::BAD_REQUEST,
+                "records are of one rendition: ?rendition=NAME\n",
+            );
+        };
+        let Ok(from) = query::number(ask.query, "from") else {
+            return Answer::refuse(StatusCode::BAD_REQUEST, "`from` is a record's number\n");
+        };
+        let found = self.hold(ask.stream, |inner| {
+            let window = &inner.window;
+            let Some(rendition) = window.named(name) else {
+                return match window.newest_catalog() {
+                    Some(_) => Some(Err(No(StatusCode::NOT_FOUND, "no such rendition\n"))),
+                    None => nothing_yet(inner),
+                };
+            };
+            let records = match from {
+                Some(from) if from > 0 => window.records_from(rendition, from),
+                _ => window.newest_records(1),
+            };
+            let there = !records.is_empty() || window.has_ended();
+            there.then(|| Ok(frames(inner, &records)))
         });
         match found.await {
             Ok(frames) => Answer::frames(Body::from(frames)),
@@ -383,6 +408,19 @@ impl Desk {
     }
 }
 
+/// Records with everything that is needed to believe them.
+fn frames(inner: &Inner, records: &[&Signed<millstream_wire::media::Record>]) -> Bytes {
+    let mut body = BytesMut::new();
+    write_framed(&Frame::Delegation(inner.permission.delegation.clone()).encode(), &mut body);
+    for catalog in inner.catalogs_in_force() {
+        write_framed(&Frame::Catalog(catalog.clone()).encode(), &mut body);
+    }
+    for record in records {
+        write_framed(&Frame::Record((*record).clone()).encode(), &mut body);
+    }
+    body.freeze()
+}
+
 /// Waits for a stream that begins; says no for one that is over.
 fn nothing_yet<T>(inner: &Inner) -> Option<Result<T, No>> {
     let over = inner.state == millstream_wire::tracker::State::Ended;
@@ -414,6 +452,7 @@ const fn kind(path: &Path<'_>) -> &'static str {
         Path::Segment { .. } => "segment",
         Path::Part { .. } => "part",
         Path::Start => "start",
+        Path::Records => "records",
         Path::Feed => "feed",
     }
 }

@@ -227,6 +227,19 @@ impl Window {
         records
     }
 
+    /// The records of a rendition from number `from` on, newest first; those of an older generation than the newest
+    /// catalog's are left out.
+    #[must_use]
+    pub fn records_from(&self, rendition: RenditionId, from: u64) -> Vec<&Signed<Record>> {
+        let generation = self.newest_catalog().map(|catalog| catalog.unverified().generation);
+        let lane = self.lanes.get(&rendition).into_iter().flatten();
+        lane.rev()
+            .map(|held| &held.record)
+            .take_while(|record| record.unverified().number >= from)
+            .filter(|record| Some(record.unverified().generation) == generation)
+            .collect()
+    }
+
     /// The media playlist of a rendition; `None` when there is nothing to list yet.
     #[must_use]
     pub fn playlist(&self, rendition: RenditionId, low_latency: bool) -> Option<String> {

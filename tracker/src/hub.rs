@@ -250,6 +250,9 @@ impl Hub {
         if claim.expires <= now() {
             return Err(bad(&"the certificate expired; join again"));
         }
+        if !self.money.is_open(claim.session) {
+            return Err(bad(&"the session is over; join again"));
+        }
         let stream = self.streams.get(&claim.stream).ok_or_else(|| {
             fault(FaultCode::UnknownStream, format_args!("there is no stream {}", claim.stream))
         })?;

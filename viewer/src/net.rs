@@ -180,13 +180,15 @@ async fn get(request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Bytes
     Ok(body.freeze())
 }
 
+/// Talks to the tracker, again and again, until the viewer has said farewell.
 async fn keep_tracker(url: String, mut said: mpsc::Receiver<FromViewer>, inputs: mpsc::Sender<Input>) {
     let mut wait = RECONNECT.0;
     loop {
-        if let Err(error) = talk_to_tracker(&url, &mut said, &inputs, &mut wait).await {
-            tracing::debug!(%url, "tracker: {error:#}");
+        match talk_to_tracker(&url, &mut said, &inputs, &mut wait).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%url, "tracker: {error:#}"),
         }
-        if said.is_closed() || inputs.send(Input::TrackerClosed).await.is_err() {
+        if inputs.send(Input::TrackerClosed).await.is_err() {
             return;
         }
         let mut random = [0; 2];
@@ -221,6 +223,10 @@ async fn talk_to_tracker(
                     return Ok(());
                 };
                 socket.send(Message::text(serde_json::to_string(&message)?)).await?;
+                if message == FromViewer::Leave {
+                    socket.close(None).await?;
+                    return Ok(());
+                }
             }
             message = socket.next() => match message.context("closed")?? {
                 Message::Text(text) => {

@@ -7,6 +7,7 @@
 //! {rendition}/s{segment}.m4s              a segment, by media sequence number
 //! {rendition}/p{number}.m4s               a part, by record number
 //! start                                   what a receiver begins with, framed
+//! records                                 records of one rendition from one on, framed
 //! feed                                    the feed of one rendition, framed
 //! ```
 //!
@@ -56,6 +57,8 @@ pub enum Path<'a> {
     },
     /// Delegation, catalog and the newest records.
     Start,
+    /// A rendition's records from one on, waited for.
+    Records,
     /// A rendition's records and pieces as they come.
     Feed,
 }
@@ -74,6 +77,7 @@ impl<'a> Path<'a> {
         match below {
             "index.m3u8" => return Some(Self::Multivariant),
             "start" => return Some(Self::Start),
+            "records" => return Some(Self::Records),
             "feed" => return Some(Self::Feed),
             _ => {}
         }
@@ -103,7 +107,7 @@ impl<'a> Path<'a> {
             | Self::Init { rendition, .. }
             | Self::Segment { rendition, .. }
             | Self::Part { rendition, .. } => Some(rendition),
-            Self::Multivariant | Self::Start | Self::Feed => None,
+            Self::Multivariant | Self::Start | Self::Records | Self::Feed => None,
         }
     }
 
@@ -125,6 +129,7 @@ impl fmt::Display for Path<'_> {
             Self::Segment { rendition, segment } => write!(f, "{rendition}/s{segment}.m4s"),
             Self::Part { rendition, number } => write!(f, "{rendition}/p{number}.m4s"),
             Self::Start => f.write_str("start"),
+            Self::Records => f.write_str("records"),
             Self::Feed => f.write_str("feed"),
         }
     }
@@ -156,6 +161,7 @@ mod tests {
             Path::Segment { rendition: "audio-en", segment: u64::MAX },
             Path::Part { rendition: "v", number: 0 },
             Path::Start,
+            Path::Records,
             Path::Feed,
         ];
         let stream = StreamId::new("demo").unwrap();

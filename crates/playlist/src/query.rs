@@ -18,7 +18,8 @@ pub fn number<'a>(query: &'a str, name: &str) -> Result<Option<u64>, &'a str> {
     crate::path::number(text).map(Some).ok_or(text)
 }
 
-/// The query of a feed: which rendition, and the first record wanted (0 for the newest segment's first).
+/// The query of a feed and of records: which rendition, and the first record wanted (0 for the newest segment's
+/// first).
 #[must_use]
 pub fn feed(rendition: &str, from: u64) -> alloc::string::String {
     alloc::format!("rendition={rendition}&from={from}")

@@ -3,6 +3,7 @@
 mod access;
 mod feed;
 mod media;
+mod records;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
