@@ -4,10 +4,11 @@
 //! At half of that time the missing pieces are asked from the edge that stands by, at 70 % from the origin. A part
 //! that nobody pushes is asked from the primary at once, or from the origin where there is none.
 
-use alloc::{format, vec::Vec};
+use alloc::{format, string::ToString as _, vec::Vec};
 use core::time::Duration;
 
 use millstream_model::{EdgeId, Instant, PIECE_BYTES, RenditionId};
+use millstream_playlist::{path::Path, query};
 use millstream_wire::{
     frame::{Frame, Span, Subscription},
     media::Record,
@@ -205,7 +206,7 @@ impl Swarm {
             return;
         }
         let from = hole.or_else(|| rendition.head().map(|head| head + 1)).unwrap_or(0);
-        let path = format!("records?rendition={}&from={from}", rendition.name);
+        let path = format!("{}?{}", Path::Records, query::feed(&rendition.name, from));
         let fetch = self.fetch(Purpose::Records { rendition: id }, &path, None, RECORDS_BYTES_MAX, now);
         if let Some(rendition) = self.renditions.get_mut(&id) {
             rendition.records_fetch = fetch;
@@ -281,7 +282,8 @@ impl Swarm {
         let Some(rendition) = self.renditions.get(&id) else { return false };
         let Some(part) = rendition.part(number) else { return false };
         let Some(&(first, count)) = part.holes().first() else { return false };
-        let (size, path) = (part.record.size, format!("{}/p{number}.m4s", rendition.name));
+        let path = Path::Part { rendition: &rendition.name, number }.to_string();
+        let size = part.record.size;
         let start = u64::from(first) * u64::from(PIECE_BYTES);
         let end = (start + u64::from(count) * u64::from(PIECE_BYTES)).min(u64::from(size));
         let all = start == 0 && end == u64::from(size);
