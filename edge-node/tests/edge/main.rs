@@ -3,6 +3,7 @@
 
 #[path = "../../../crates/cache/tests/cache/broadcast.rs"]
 mod broadcast;
+mod cost;
 mod keeping;
 mod letting_in;
 mod origin;

@@ -12,7 +12,7 @@ use millstream_model::{EdgeId, Hash, Price, SessionId, SessionKey, StreamId, Wal
 use millstream_wire::{
     session::{Bearer, Grant, Receipt, Token, Voucher},
     sign::{Context, SecretKey, Signed, Signer as _},
-    tracker::{Challenge, Fault, FaultCode, FromEdge, ToEdge},
+    tracker::{Challenge, EdgeAddress, Fault, FaultCode, FromEdge, ToEdge},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -32,6 +32,7 @@ pub(crate) fn wall() -> WallTime {
 pub(crate) struct Seen {
     pub(crate) registered: usize,
     pub(crate) edge: Option<EdgeId>,
+    pub(crate) address: Option<EdgeAddress>,
     pub(crate) statuses: usize,
     pub(crate) warm: Vec<StreamId>,
     pub(crate) lookups: Vec<StreamId>,
@@ -119,6 +120,7 @@ impl Tracker {
                     self.seen.send_modify(|seen| {
                         seen.registered += 1;
                         seen.edge = Some(edge);
+                        seen.address = Some(address);
                     });
                     Some(ToEdge::Registered {
                         edge,
