@@ -225,7 +225,7 @@ fn when_an_edge_leaves_only_few_sessions_would_go_elsewhere() {
     let all = candidates(30);
     let mut moved = 0;
     let mut bound = 0;
-    for n in 0..2_000 {
+    for n in 0..10_000 {
         let stream = stream(n);
         let before = place(&request(&stream, n), &all, KEY);
         let fewer: Vec<_> = all.iter().filter(|candidate| candidate.edge != edge(4)).cloned().collect();
@@ -236,9 +236,33 @@ fn when_an_edge_leaves_only_few_sessions_would_go_elsewhere() {
             moved += 1;
         }
     }
-    // It was among the first three of a tenth of all streams.
-    assert!((30..=110).contains(&bound), "{bound}");
-    assert!(moved <= 60, "{moved} of 2000 moved that had no need to");
+    // It was among the first three of a tenth of all streams, and a third of these sessions were its own. For the
+    // others a new third edge comes in, which wins against both with a chance of a third.
+    assert!((250..=420).contains(&bound), "{bound}");
+    assert!(moved <= 280, "{moved} of 10000 moved that had no need to");
+}
+
+#[test]
+fn warm_edges_come_before_cold_ones() {
+    let stream = stream(9);
+    let mut edges = candidates(40);
+    let cold: BTreeSet<_> =
+        (0..100).filter_map(|n| place(&request(&stream, n), &edges, KEY).primary).collect();
+    let warm: Vec<_> = edges
+        .iter()
+        .map(|candidate| candidate.edge)
+        .filter(|edge| !cold.contains(edge))
+        .take(WIDTH)
+        .collect();
+    for candidate in &mut edges {
+        candidate.warm = warm.contains(&candidate.edge);
+    }
+    for n in 0..100 {
+        let placement = place(&request(&stream, n), &edges, KEY);
+        for chosen in [placement.primary, placement.standby] {
+            assert!(warm.contains(&chosen.unwrap()), "no fourth edge needs the stream's feed");
+        }
+    }
 }
 
 fn world() -> impl Strategy<Value = Vec<Candidate>> {

@@ -128,13 +128,23 @@ fn every_refusal_has_its_reason_and_the_operator_finds_it() {
     let elsewhere = viewer.signs(Voucher { stream: stream("other"), ..viewer.says(edge(0), 2 * SECOND) });
     let ungranted = viewer.voucher(edge(1), SECOND);
     let stranger = Viewer::new(9, &demo).voucher(edge(0), SECOND);
-    let refused: Vec<_> = [&forged, &forged_again, &inflated, &over_cap, &foreign, &elsewhere, &ungranted, &stranger]
-        .into_iter()
-        .map(|voucher| stage.bring(voucher).unwrap_err().code())
-        .collect();
+    let refused: Vec<_> =
+        [&forged, &forged_again, &inflated, &over_cap, &foreign, &elsewhere, &ungranted, &stranger]
+            .into_iter()
+            .map(|voucher| stage.bring(voucher).unwrap_err().code())
+            .collect();
     assert_eq!(
         refused,
-        ["signature", "signature", "over_bound", "over_cap", "tracker", "stream", "unknown_lane", "unknown_session"]
+        [
+            "signature",
+            "signature",
+            "over_bound",
+            "over_cap",
+            "tracker",
+            "stream",
+            "unknown_lane",
+            "unknown_session"
+        ]
     );
     let own = viewer.voucher(edge(0), 2 * SECOND);
     for by in [Bringer::Edge(edge(1)), Bringer::Session(other.session)] {
