@@ -282,7 +282,7 @@ async fn statistics_count_payload() {
 async fn until(condition: impl Fn() -> bool) {
     timeout(PATIENCE, async {
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await; // waits because the driver tells nobody
         }
     })
     .await

@@ -116,7 +116,7 @@ async fn a_viewer_whose_nat_rebinds_is_followed() {
         // The viewer checks every 2.5 s; the first check from the new port moves the connection.
         timeout(PATIENCE, async {
             while edge.remote_addr() == before {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await; // waits because nobody is told of a move
             }
         })
         .await
