@@ -112,7 +112,8 @@ impl Signer {
         let highest = |next: fn(&Lane) -> u64| self.lanes.values().map(next).max().unwrap_or(0);
         Numbers {
             number: highest(|lane| lane.next_number),
-            segment: highest(|lane| lane.next_segment),
+            // The open one is taken.
+            segment: highest(|lane| lane.next_segment + u64::from(lane.next_part > 0)),
             ..Numbers::default()
         }
         .max(Numbers {
