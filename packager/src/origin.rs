@@ -342,10 +342,8 @@ impl Desk {
                     None => nothing_yet(inner),
                 };
             };
-            let records = match from {
-                Some(from) if from > 0 => window.records_from(rendition, from),
-                _ => window.newest_records(1),
-            };
+            let from = from.filter(|from| *from > 0).or_else(|| window.newest_segment(rendition));
+            let records = from.map_or_else(Vec::new, |from| window.records_from(rendition, from));
             let there = !records.is_empty() || window.has_ended();
             there.then(|| Ok(frames(inner, &records)))
         });

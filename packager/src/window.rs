@@ -156,6 +156,13 @@ impl Window {
         Some(self.lanes.get(&rendition)?.back()?.number())
     }
 
+    /// The number of the newest segment's first record.
+    #[must_use]
+    pub fn newest_segment(&self, rendition: RenditionId) -> Option<u64> {
+        let newest = self.lanes.get(&rendition)?.back()?.record.unverified();
+        newest.number.checked_sub(u64::from(newest.part))
+    }
+
     /// All parts of a rendition, oldest first.
     pub fn parts(&self, rendition: RenditionId) -> impl DoubleEndedIterator<Item = &Held> {
         self.lanes.get(&rendition).into_iter().flatten()

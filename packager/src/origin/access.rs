@@ -63,9 +63,24 @@ impl Access {
         let Some(tracker) = tracker else { return Ok(None) };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.strip_prefix("Bearer "));
-        let Some(given) = given else {
-            return if public && need == Need::Media { Ok(None) } else { Err(Denied::Missing) };
+        let checked = match given {
+            Some(given) => self.bearer(given, tracker, stream, need),
+            None => Err(Denied::Missing),
         };
+        match checked {
+            // Who needs no token is not turned away for one that has expired.
+            Err(_) if public && need == Need::Media => Ok(None),
+            checked => checked,
+        }
+    }
+
+    fn bearer(
+        &self,
+        given: &str,
+        tracker: TrackerId,
+        stream: &Stream,
+        need: Need,
+    ) -> Result<Option<SessionId>, Denied> {
         let token = self.token(given, tracker)?;
         if token.stream != *stream.id() {
             return Err(Denied::Other);

@@ -164,7 +164,7 @@ impl Feed {
         let newest = newest.record.unverified();
         let next = match self.next {
             Some(next) => next,
-            None => newest.number - u64::from(newest.part),
+            None => newest.number.saturating_sub(u64::from(newest.part)),
         };
         self.next = Some(next);
         if next > newest.number {
@@ -187,7 +187,7 @@ impl Feed {
             }
             self.skipped_at = Some(now);
             // To the newest segment's beginning, if it is not too much, too; else to the newest part.
-            let target = newest.number - u64::from(newest.part);
+            let target = newest.number.saturating_sub(u64::from(newest.part));
             let open: u64 =
                 inner.window.parts_from(self.rendition, target).map(|part| part.data.len() as u64).sum();
             let target = if open > self.behind_bytes_max { newest.number } else { target };

@@ -85,6 +85,14 @@ async fn a_token_must_be_the_trackers_and_for_this_and_now() {
 }
 
 #[tokio::test]
+async fn a_bad_token_shuts_nobody_out_of_a_public_stream() {
+    let world = private_world(true).await;
+    let expired = signed(Token { expires: WallTime(1), ..token(session()) }, &show::tracker());
+    assert_eq!(world.with("video/p1.m4s", &expired).await.bytes().await.unwrap().len(), 1_000);
+    assert_eq!(world.origin.sessions(10), [], "and counts for nobody");
+}
+
+#[tokio::test]
 async fn feeds_want_an_edges_token_even_of_public_streams() {
     for public in [true, false] {
         let world = private_world(public).await;
