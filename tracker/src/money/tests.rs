@@ -199,6 +199,29 @@ async fn a_restart_goes_on_where_the_disk_is() {
     assert!(money.verify().await.unwrap().sound);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_funding_that_memory_forgot_is_found_on_disk() {
+    let till = Till::new();
+    let (money, _tasks) = till.live().await;
+    let before = money.balance(&Account::Broadcaster(name("acme")));
+    for sql in [
+        "INSERT INTO transfers VALUES ('fund/old', 'fund', 0, 0)",
+        "INSERT INTO entries VALUES ('fund/old', 'external', -5), ('fund/old', 'broadcaster/acme', 5)",
+    ] {
+        money.store().sabotage(sql).await;
+    }
+    assert_eq!(money.fund(&name("acme"), Micros(5), "old").await.unwrap(), before);
+    for (who, amount) in [("acme", 6), ("other", 5)] {
+        let told = money.fund(&name(who), Micros(amount), "old").await;
+        assert!(matches!(told, Err(FundError::Refused(book::Refused::IdTaken(_)))), "{told:?}");
+    }
+    assert!(matches!(money.fund(&name("acme"), Micros(5), "a b").await, Err(FundError::Id(_))));
+    assert!(matches!(
+        money.fund(&name("acme"), Micros(0), "nothing").await,
+        Err(FundError::Refused(book::Refused::Amount(_)))
+    ));
+}
+
 fn before_of(balances: &[(Account, Micros)], broadcaster: &str) -> Micros {
     let account = Account::Broadcaster(name(broadcaster));
     balances.iter().find(|(known, _)| *known == account).unwrap().1
