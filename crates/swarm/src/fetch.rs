@@ -1,10 +1,8 @@
 //! HTTP requests under way, and those that wait for another attempt.
 
-use alloc::collections::BTreeMap;
-
 use millstream_model::{Instant, RenditionId};
 
-use crate::{limits::FETCHES_MAX, port::FetchId};
+use crate::{limits::FETCHES_MAX, map::Map, port::FetchId};
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +45,9 @@ pub(crate) struct Fetch {
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
     next: u32,
-    running: BTreeMap<FetchId, Fetch>,
+    running: Map<FetchId, Fetch>,
     /// Failures in a row, by purpose, and when to try again.
-    failed: BTreeMap<(u8, u8, u64), (u32, Instant)>,
+    failed: Map<(u8, u8, u64), (u32, Instant)>,
 }
 
 impl Fetches {
@@ -73,7 +71,7 @@ impl Fetches {
 
     /// Counts a failure; returns how many there were in a row.
     pub(crate) fn fail(&mut self, purpose: &Purpose, again: impl Fn(u32) -> Instant) -> u32 {
-        let entry = self.failed.entry(key(purpose)).or_insert((0, Instant(0)));
+        let entry = self.failed.or_insert_with(key(purpose), || (0, Instant(0)));
         entry.0 += 1;
         entry.1 = again(entry.0);
         entry.0

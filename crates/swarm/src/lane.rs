@@ -1,7 +1,5 @@
 //! One edge as this viewer knows it: the connection's phase, what came, what was vouched for.
 
-use alloc::collections::BTreeMap;
-
 use millstream_model::{EdgeId, Instant, Micros, RenditionId, SessionId, StreamId, TrackerId};
 use millstream_wire::{
     frame::Subscription,
@@ -12,6 +10,7 @@ use millstream_wire::{
 
 use crate::{
     limits::{ATTEMPTS_MAX, BAD_PIECES_MAX, RETRY_MS, VOUCHER_MS},
+    map::Map,
     port::SignId,
     stats::EdgeStats,
 };
@@ -43,7 +42,7 @@ pub(crate) struct Lane {
     window: u32,
     pub(crate) received: u64,
     pub(crate) payable: u64,
-    segments: BTreeMap<RenditionId, u64>,
+    segments: Map<RenditionId, u64>,
     segment_count: u64,
     newest: (RenditionId, u64),
     /// `received` when the last voucher was begun, and when that was.
@@ -63,7 +62,7 @@ pub(crate) struct Lane {
     pub(crate) pinged: Instant,
     pub(crate) renew_at: Instant,
     /// What the edge was last told, per rendition.
-    pub(crate) told: BTreeMap<RenditionId, Subscription>,
+    pub(crate) told: Map<RenditionId, Subscription>,
 }
 
 impl Lane {
@@ -76,7 +75,7 @@ impl Lane {
             window: 0,
             received: 0,
             payable: 0,
-            segments: BTreeMap::new(),
+            segments: Map::new(),
             segment_count: 0,
             newest: (RenditionId(0), 0),
             vouched: (0, now),
@@ -91,7 +90,7 @@ impl Lane {
             heard: now,
             pinged: now,
             renew_at: now,
-            told: BTreeMap::new(),
+            told: Map::new(),
         }
     }
 
@@ -126,7 +125,7 @@ impl Lane {
     /// A true piece of this part arrived first from this edge.
     pub(crate) fn earn(&mut self, rendition: RenditionId, number: u64, segment: u64, bytes: u64) {
         self.payable += bytes;
-        let newest = self.segments.entry(rendition).or_insert(u64::MAX);
+        let newest = self.segments.or_insert_with(rendition, || u64::MAX);
         if *newest == u64::MAX || segment > *newest {
             *newest = segment;
             self.segment_count += 1;

@@ -19,17 +19,22 @@
 extern crate alloc;
 
 mod early;
+mod edges;
 mod fetch;
 mod lane;
 mod limits;
+mod map;
+mod origin;
 mod part;
 mod pick;
 mod port;
 mod rate;
 mod rendition;
+mod serve;
 mod session;
 mod stats;
 mod swarm;
+mod trust;
 mod want;
 
 pub use limits::*;

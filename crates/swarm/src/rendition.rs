@@ -1,10 +1,6 @@
 //! One rendition as this viewer knows it: its records in order, its parts, and what of them a playlist may list.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    vec::Vec,
-};
+use alloc::{string::String, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
 use millstream_model::{EdgeId, Instant};
@@ -12,6 +8,7 @@ use millstream_wire::media::Record;
 
 use crate::{
     limits::{HOLE_MS, RECORDS_MAX, WANTED_MS},
+    map::{Map, Set},
     part::Part,
     port::FetchId,
 };
@@ -24,9 +21,9 @@ const LISTED_MS: u64 = 50_000;
 #[derive(Debug)]
 pub(crate) struct Rendition {
     pub(crate) name: String,
-    parts: BTreeMap<u64, Part>,
+    parts: Map<u64, Part>,
     /// Parts that are needed and not whole: what the schedule looks at.
-    pub(crate) open: BTreeSet<u64>,
+    pub(crate) open: Set<u64>,
     /// The first record that playlists list. Never goes back once a playlist was handed out.
     floor: Option<u64>,
     hole_since: Option<Instant>,
@@ -47,8 +44,8 @@ impl Rendition {
     pub(crate) fn new(name: String, now: Instant) -> Self {
         Self {
             name,
-            parts: BTreeMap::new(),
-            open: BTreeSet::new(),
+            parts: Map::new(),
+            open: Set::new(),
             floor: None,
             hole_since: None,
             wanted_until: None,
@@ -92,7 +89,7 @@ impl Rendition {
     /// Adds a believed record. Returns what fell off the far end, in bytes.
     pub(crate) fn insert(&mut self, record: Record, now: Instant) -> usize {
         let number = record.number;
-        self.parts.entry(number).or_insert_with(|| Part::new(record, now));
+        self.parts.or_insert_with(number, || Part::new(record, now));
         self.record_at = now;
         self.settle(now);
         self.trim()

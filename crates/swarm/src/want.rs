@@ -1,15 +1,16 @@
 //! What the player waits for.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::string::String;
 
 use crate::{
     limits::WANTS_MAX,
+    map::Map,
     port::{Resource, WantId},
 };
 
 /// The player's open requests.
 #[derive(Debug, Default)]
-pub(crate) struct Wants(BTreeMap<WantId, Resource>);
+pub(crate) struct Wants(Map<WantId, Resource>);
 
 impl Wants {
     /// Adds one; false when there are too many.

@@ -1,0 +1,128 @@
+//! The player's requests: answered from what is here, and noted where it has to be brought.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use millstream_model::{Instant, RenditionId};
+use millstream_playlist::{
+    self as playlist,
+    reload::{Head, Verdict},
+};
+use millstream_wire::media::Catalog;
+
+use crate::{
+    limits::PULL_ALLOWANCE_MS,
+    port::{Content, Output, Resource, WantId},
+    swarm::Swarm,
+};
+
+impl Swarm {
+    pub(crate) fn on_want(&mut self, want: WantId, resource: Resource, now: Instant) {
+        if let Some(name) = resource.rendition().cloned() {
+            self.touch(&name, now);
+        }
+        if !self.wants.add(want, resource) {
+            self.push(Output::Refuse { want, status: 429 });
+        }
+    }
+
+    pub(crate) fn touch(&mut self, name: &str, now: Instant) {
+        if let Some(rendition) = self.renditions.values_mut().find(|rendition| rendition.name == name) {
+            rendition.touch(now);
+        }
+    }
+
+    /// Answers what can be answered, and marks what has to be brought.
+    pub(crate) fn answer(&mut self, now: Instant) {
+        let open: Vec<(WantId, Resource)> =
+            self.wants.iter().map(|(want, resource)| (want, resource.clone())).collect();
+        for (want, resource) in open {
+            if let Some(name) = resource.rendition() {
+                self.touch(name, now);
+            }
+            match self.content(&resource, now) {
+                Some(Ok(content)) => {
+                    self.wants.remove(want);
+                    self.push(Output::Deliver { want, content });
+                }
+                Some(Err(status)) => {
+                    self.wants.remove(want);
+                    self.push(Output::Refuse { want, status });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The answer to a want, a status when there can be none, or `None` while it is on its way.
+    fn content(&mut self, resource: &Resource, now: Instant) -> Option<Result<Content, u16>> {
+        let chain = self.chain.as_ref()?;
+        let catalog = chain.catalog()?;
+        let ended = catalog.ended;
+        let Some(name) = resource.rendition() else {
+            return Some(Ok(Content::Playlist(playlist::multivariant(catalog))));
+        };
+        let Some(id) = catalog.named(name).map(|described| described.id) else { return Some(Err(404)) };
+        let Some(rendition) = self.renditions.get_mut(&id) else { return Some(Err(404)) };
+        match resource {
+            Resource::Multivariant => None,
+            Resource::Init { version, .. } => {
+                let described =
+                    chain.catalogs().find(|catalog| catalog.version == *version)?.rendition(id)?;
+                Some(Ok(Content::Media(described.init.clone())))
+            }
+            Resource::Playlist { at, .. } => {
+                rendition.settle(now);
+                let head = rendition.listed().last().map(Head::of);
+                let target = catalog.rendition(id)?.part_target_ms;
+                match at.map_or(Verdict::Ready, |reload| reload.judge(head, target, ended)) {
+                    Verdict::Ready => {}
+                    Verdict::Wait => return None,
+                    Verdict::Absurd => return Some(Err(400)),
+                }
+                let catalogs: Vec<&Catalog> = chain.catalogs().collect();
+                let text = playlist::media(&catalogs, id, rendition.listed(), &playlist::Options::default())?;
+                rendition.pin();
+                Some(Ok(Content::Playlist(text)))
+            }
+            Resource::Part { number, .. } => self.media(id, &[*number], now),
+            Resource::Segment { segment, .. } => {
+                let numbers = rendition.segment(*segment, ended)?;
+                self.media(id, &numbers, now)
+            }
+        }
+    }
+
+    fn media(&mut self, id: RenditionId, numbers: &[u64], now: Instant) -> Option<Result<Content, u16>> {
+        let allowances: Vec<_> = numbers
+            .iter()
+            .map(|number| self.record(id, *number).map(|record| self.allowance(record, now)))
+            .collect();
+        let rendition = self.renditions.get_mut(&id)?;
+        if let Some(bytes) = rendition.join(numbers) {
+            for number in numbers {
+                if let Some(part) = rendition.part_mut(*number) {
+                    part.wanted = false;
+                }
+            }
+            return Some(Ok(Content::Media(bytes)));
+        }
+        for (number, allowance) in numbers.iter().zip(allowances) {
+            let gone = rendition.head().is_some_and(|head| *number < head);
+            let Some(part) = rendition.part_mut(*number) else {
+                // Behind what is known: never again. Ahead of it: its record will come.
+                return gone.then_some(Err(404));
+            };
+            if !part.whole() && !part.wanted {
+                part.wanted = true;
+                if !part.pushed {
+                    part.since = now;
+                    let patience = Duration::from_millis(PULL_ALLOWANCE_MS);
+                    part.deadline = now + allowance.unwrap_or_default().min(patience);
+                }
+                rendition.open.insert(*number);
+            }
+        }
+        None
+    }
+}

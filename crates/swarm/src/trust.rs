@@ -1,0 +1,103 @@
+//! What is believed: delegation, catalog and records as they arrive from anywhere, and what a lie costs.
+
+use alloc::{string::String, vec::Vec};
+
+use millstream_model::{EdgeId, Instant, PublicKey};
+use millstream_wire::{
+    chain::{Accepted, Chain, Refused},
+    frame::Reason,
+    media::{Catalog, Delegation, Record},
+    sign::Signed,
+};
+
+use crate::{
+    limits::BAD_PIECES_MAX,
+    port::{Event, Source},
+    rendition::Rendition,
+    swarm::Swarm,
+};
+
+impl Swarm {
+    pub(crate) fn trust(&mut self, root: PublicKey, now: Instant) {
+        if self.chain.is_none() {
+            self.chain = Some(Chain::new(self.config.stream.clone(), root));
+        }
+        if let Some(body) = self.unread.take() {
+            self.read_records(&body, now);
+        }
+    }
+
+    pub(crate) fn on_delegation(&mut self, source: Source, signed: &Signed<Delegation>, now: Instant) {
+        let wall = self.session.wall(now);
+        let Some(chain) = &mut self.chain else { return };
+        if let Err(why) = chain.accept_delegation(signed, wall) {
+            self.refuse(source, why, now);
+        }
+    }
+
+    pub(crate) fn on_catalog(&mut self, source: Source, signed: &Signed<Catalog>, now: Instant) {
+        let Some(chain) = &mut self.chain else { return };
+        match chain.accept_catalog(signed) {
+            Ok(Accepted::New) => {
+                let catalog = signed.unverified();
+                for rendition in &catalog.renditions {
+                    self.renditions
+                        .or_insert_with(rendition.id, || Rendition::new(rendition.name.clone(), now));
+                }
+                let names: Vec<String> =
+                    self.wants.iter().filter_map(|(_, resource)| resource.rendition().cloned()).collect();
+                for name in names {
+                    self.touch(&name, now);
+                }
+                if catalog.ended {
+                    self.event(Event::Ended);
+                }
+            }
+            Ok(Accepted::Known | Accepted::Old) => {}
+            Err(why) => self.refuse(source, why, now),
+        }
+    }
+
+    pub(crate) fn on_record(&mut self, source: Source, signed: &Signed<Record>, now: Instant) {
+        let Some(chain) = &mut self.chain else { return };
+        match chain.accept_record(signed) {
+            Ok(Accepted::New) => {}
+            Ok(Accepted::Known | Accepted::Old) => return,
+            Err(why) => return self.refuse(source, why, now),
+        }
+        let record = signed.unverified().clone();
+        let (id, number) = (record.rendition, record.number);
+        let allowance = self.allowance(&record, now);
+        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        self.held -= rendition.insert(record, now).min(self.held);
+        let pushes = rendition.primary.is_some();
+        if let Some(part) = rendition.part_mut(number) {
+            part.deadline = now + allowance;
+            part.pushed = pushes;
+            if pushes {
+                rendition.open.insert(number);
+            }
+        }
+        for early in self.early.take(id, number) {
+            self.place(Source::Edge(early.edge), id, number, early.index, &early.data, now);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, source: Source, why: Refused, now: Instant) {
+        self.event(Event::Refused { source, why });
+        // Something merely early or old is no lie; a wrong signature or a second truth is.
+        let lie = matches!(why, Refused::Signature(_) | Refused::Fork | Refused::Broken | Refused::Stream);
+        if let (Source::Edge(edge), true) = (source, lie) {
+            self.blame(edge, now);
+        }
+    }
+
+    /// Counts something false from an edge; the second ends the lane for good.
+    pub(crate) fn blame(&mut self, edge: EdgeId, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(&edge) else { return };
+        lane.bad += 1;
+        if lane.bad >= BAD_PIECES_MAX {
+            self.leave_edge(edge, Some(Reason::Bad), now);
+        }
+    }
+}
