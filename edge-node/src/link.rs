@@ -111,10 +111,12 @@ struct Link<'a> {
 
 impl Link<'_> {
     async fn talk(&mut self, wanted: &mut mpsc::Receiver<StreamId>, drain: &Drain) -> anyhow::Result<End> {
-        let (mut socket, status_every) =
-            timeout(HANDSHAKE_TIMEOUT, self.register()).await.context("no answer")??;
-        self.was_up = true;
         let shared = self.shared;
+        let (mut socket, status_every) = tokio::select! {
+            registered = timeout(HANDSHAKE_TIMEOUT, self.register()) => registered.context("no answer")??,
+            () = shared.emptied.notified() => return Ok(End::Done),
+        };
+        self.was_up = true;
         let mut status = tokio::time::interval(status_every);
         let mut bring = tokio::time::interval(BRING_EVERY);
         let mut ping = tokio::time::interval(PING_EVERY);
