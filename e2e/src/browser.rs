@@ -40,7 +40,7 @@ impl Script {
     ///
     /// # Errors
     /// When it failed.
-    pub fn finish(self) -> anyhow::Result<Value> {
+    pub fn finish(mut self) -> anyhow::Result<Value> {
         let text = self.0.finish()?;
         let line = text.trim_end().lines().last().unwrap_or_default();
         serde_json::from_str(line).with_context(|| format!("the script's result: {text}"))

@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod book;
 pub mod browser;
 pub mod media;
+pub mod origin;
 pub mod pressure;
 pub mod process;
+pub mod program;
 pub mod publisher;
 pub mod stack;
 pub mod viewers;

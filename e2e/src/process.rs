@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Time for a program to drain before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// How often a child is asked whether it is still there while it drains.
+/// How often a child is asked what has no event: whether it is still there, what it wrote.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The folder of this build's binaries.
@@ -86,7 +86,7 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be read, or the program failed.
-    pub fn finish(mut self) -> anyhow::Result<String> {
+    pub fn finish(&mut self) -> anyhow::Result<String> {
         let mut text = String::new();
         self.stdout.take().context("standard output was taken")?.read_to_string(&mut text)?;
         let status = self.child.wait()?;
@@ -96,10 +96,39 @@ impl Process {
         Ok(text)
     }
 
+    /// Waits for a line on standard error of which `judge` makes something.
+    ///
+    /// # Errors
+    /// When there is none in time, or the program ended without it; what it said is in the error.
+    pub fn logged<T>(
+        &mut self,
+        patience: Duration,
+        mut judge: impl FnMut(&str) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let started = Instant::now();
+        loop {
+            let running = self.is_running();
+            if let Some(found) = self.log_text().lines().find_map(&mut judge) {
+                return Ok(found);
+            }
+            if !running || started.elapsed() > patience {
+                let why = if running { "did not say it in time" } else { "ended without saying it" };
+                bail!("{} {why}:\n{}", self.name, self.log());
+            }
+            std::thread::park_timeout(POLL);
+        }
+    }
+
+    /// All that it wrote to standard error so far.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// What it wrote to standard error so far: the end of it.
     #[must_use]
     pub fn log(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log_text();
         let from = text.len().saturating_sub(20_000);
         let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text[from..].to_owned()

@@ -1,8 +1,15 @@
 //! A real publisher: ffmpeg pushes a file over and over, at its own pace, without encoding.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use crate::{media::Clip, process::Process};
+
+/// Publishers so far, so that each has a log of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// Starts to push `clip` to `url`, an RTMP URL with the stream key.
 ///
@@ -14,5 +21,6 @@ pub fn push(clip: &Clip, url: &str, logs: &Path) -> anyhow::Result<Process> {
         .args(["-v", "warning", "-re", "-stream_loop", "-1", "-i"])
         .arg(clip.file()?)
         .args(["-c", "copy", "-f", "flv", url]);
-    Process::start("ffmpeg", &mut command, &logs.join("publisher.log"))
+    let log = logs.join(format!("publisher-{}.log", STARTED.fetch_add(1, Relaxed) + 1));
+    Process::start("ffmpeg", &mut command, &log)
 }

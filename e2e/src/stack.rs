@@ -1,6 +1,6 @@
-//! A whole Millstream on loopback, each program its own process where a test wants to kill it.
+//! A whole Millstream on loopback: in one process, or each program on its own where a test wants to kill it.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -10,12 +10,21 @@ use tempfile::TempDir;
 use crate::{
     api::Api,
     media::Clip,
+    origin::Origin,
     process::{Process, binary},
+    program::{EDGE, PACKAGER, Program, TRACKER},
     publisher,
 };
 
 /// Time for something to start on a busy machine.
 const START: Duration = Duration::from_secs(30);
+
+/// The admin token where each program is its own.
+const TOKEN: &str = "token-of-the-test";
+
+/// Seconds of media that a stream has before a test watches it: viewers want to begin three seconds behind live, at
+/// a keyframe, and a stall says more about those than about ones that live from hand to mouth.
+const DEPTH: Duration = Duration::from_millis(5_500);
 
 /// The price in tests: 0.02 units a GiB.
 pub const PRICE_PER_GIB: u32 = 20_000;
@@ -59,16 +68,27 @@ pub struct ReadyEdge {
     pub ops: String,
 }
 
-/// A running `millstream up` and what a test added to it.
+/// A running Millstream and what a test added to it.
 #[derive(Debug)]
 pub struct Stack {
-    /// What it said.
+    /// Where everything is.
     pub ready: Ready,
     /// The tracker's API.
     pub api: Api,
-    /// The program.
-    pub process: Process,
+    /// `millstream up`, where all is one process.
+    pub process: Option<Process>,
     folder: TempDir,
+}
+
+/// A tracker and a packager, each a process of its own. Edges are added with [`Stack::edge`].
+#[derive(Debug)]
+pub struct Apart {
+    /// The tracker.
+    pub tracker: Program,
+    /// The packager.
+    pub packager: Program,
+    /// What is the same however it runs.
+    pub stack: Stack,
 }
 
 impl Stack {
@@ -93,17 +113,40 @@ impl Stack {
         for port in ["--rtmp-port", "--http-port", "--origin-port", "--edge-port", "--ops-port"] {
             command.args([port, "0"]);
         }
-        command.args(flags).env("RUST_LOG", "info");
+        command.args(flags);
         let mut process = Process::start("millstream up", &mut command, &folder.path().join("up.log"))?;
         let ready: Ready = serde_json::from_str(&process.line()?).context("the line of `up --json`")?;
         let api = Api::new(&ready.tracker, &ready.admin_token)?;
-        Ok(Self { ready, api, process, folder })
+        Ok(Self { ready, api, process: Some(process), folder })
+    }
+
+    /// Starts a tracker and a packager, each as a process of its own.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn apart() -> anyhow::Result<Apart> {
+        let folder = tempfile::tempdir()?;
+        let tracker = Program::start(TRACKER, "tracker", folder.path(), &[("admin_token", TOKEN)])?;
+        let url = tracker.said("url")?.to_owned();
+        let settings = [("tracker.url", url.as_str()), ("tracker.token", TOKEN)];
+        let packager = Program::start(PACKAGER, "packager", folder.path(), &settings)?;
+        let ready = Ready {
+            rtmp: format!("rtmp://{}/live", packager.said("rtmp")?),
+            origin: packager.said("origin")?.to_owned(),
+            watch: format!("{url}/watch/demo"),
+            edges: Vec::new(),
+            admin_token: TOKEN.to_owned(),
+            ops: ReadyOps { tracker: tracker.ops().to_owned(), packager: packager.ops().to_owned() },
+            tracker: url,
+        };
+        let api = Api::new(&ready.tracker, TOKEN)?;
+        Ok(Apart { tracker, packager, stack: Self { ready, api, process: None, folder } })
     }
 
     /// The test's folder, for logs and dumps.
     #[must_use]
-    pub fn folder(&self) -> PathBuf {
-        self.folder.path().to_path_buf()
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Makes a funded stream; gives its stream key.
@@ -133,45 +176,54 @@ impl Stack {
     /// When ffmpeg cannot be started.
     pub fn push(&self, created: &Created, clip: &Clip) -> anyhow::Result<Process> {
         let url = format!("{}/{}", self.ready.rtmp, created.stream_key);
-        publisher::push(clip, &url, self.folder.path())
+        publisher::push(clip, &url, self.folder())
     }
 
-    /// Waits until a stream is live and has renditions.
+    /// Waits until a stream is live, and deep enough that viewers find what they want to begin with.
     ///
     /// # Errors
     /// When it does not become so.
     pub fn live(&self, stream: &str) -> anyhow::Result<()> {
-        self.api.wait("/v1/overview", START, |overview| {
+        let renditions = self.api.wait("/v1/overview", START, |overview| {
             let line = overview["streams"].as_array()?.iter().find(|line| line["id"] == stream)?;
-            let live = line["state"] == "live" && !line["renditions"].as_array()?.is_empty();
-            live.then_some(())
-        })
+            let names: Vec<String> = serde_json::from_value(line["renditions"].clone()).ok()?;
+            (line["state"] == "live" && !names.is_empty()).then_some(names)
+        })?;
+        let origin = self.origin(stream)?;
+        for rendition in renditions {
+            origin.wait(&rendition, START, |playlist| playlist.whole_micros() >= micros(DEPTH))?;
+        }
+        Ok(())
+    }
+
+    /// What the origin serves of a stream.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn origin(&self, stream: &str) -> anyhow::Result<Origin> {
+        Origin::new(&self.ready.origin, stream)
     }
 
     /// Starts an edge as a program of its own; returns when the tracker knows it.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn edge(&self, name: &str) -> anyhow::Result<Process> {
-        let before = self.edges_known()?;
-        let data = self.folder.path().join(name);
-        let mut command = Command::new(binary("millstream-edge")?);
-        command.args(["--set", "listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0", "--set"]);
-        command.arg(format!("data={}", data.display()));
-        command.args(["--set", &format!("tracker={}", self.ready.tracker)]).env("RUST_LOG", "info");
-        let log = self.folder.path().join(format!("{name}.log"));
-        let process = Process::start(name, &mut command, &log)?;
-        self.api
-            .wait("/v1/edges", START, |edges| (edges["edges"].as_array()?.len() > before).then_some(()))?;
-        Ok(process)
+    pub fn edge(&self, name: &str) -> anyhow::Result<Program> {
+        // Viewers that a test has left need no five seconds to find other edges.
+        let settings = [("tracker", self.ready.tracker.as_str()), ("drain_ms", "1000")];
+        let edge = Program::start(EDGE, name, self.folder.path(), &settings)?;
+        self.knows(edge.said("edge")?)?;
+        Ok(edge)
     }
 
-    /// How many edges the tracker knows.
+    /// Waits until the tracker knows an edge.
     ///
     /// # Errors
-    /// When the tracker does not answer.
-    pub fn edges_known(&self) -> anyhow::Result<usize> {
-        Ok(self.api.get("/v1/edges")?["edges"].as_array().map_or(0, Vec::len))
+    /// When it does not in time.
+    pub fn knows(&self, edge: &str) -> anyhow::Result<()> {
+        self.api.wait("/v1/edges", START, |edges| {
+            edges["edges"].as_array()?.iter().any(|line| line["id"] == edge).then_some(())
+        })
     }
 
     /// What the packager has sent of all its streams.
@@ -183,7 +235,12 @@ impl Stack {
         let streams = status["streams"].as_array().context("streams")?;
         let sum = |field: &str| streams.iter().filter_map(|stream| stream[field].as_u64()).sum::<u64>();
         let feeds_bytes = sum("feed_bytes");
-        Ok(PackagerStatus { viewers_bytes: sum("sent_bytes") - feeds_bytes, feeds_bytes })
+        Ok(PackagerStatus {
+            published_bytes: sum("published_bytes"),
+            viewers_bytes: sum("sent_bytes") - feeds_bytes,
+            feeds_bytes,
+            feeds: sum("feeds"),
+        })
     }
 
     /// Waits until the tracker knows as many edges.
@@ -209,8 +266,16 @@ pub struct Created {
 /// What the packager counts.
 #[derive(Debug, Clone, Copy)]
 pub struct PackagerStatus {
+    /// Media bytes published, all renditions together.
+    pub published_bytes: u64,
     /// Media bytes to viewers by HTTP.
     pub viewers_bytes: u64,
     /// Bytes of feeds to edges.
     pub feeds_bytes: u64,
+    /// Feeds open now.
+    pub feeds: u64,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

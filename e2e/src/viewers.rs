@@ -3,12 +3,16 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::process::{Process, binary};
+
+/// Runs so far, so that each has a log of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// What `millstream view --report json` prints.
 #[derive(Debug, Clone, Deserialize)]
@@ -117,11 +121,12 @@ impl Watch {
         let mut command = Command::new(binary("millstream")?);
         command.args(["view", "--report", "json", "--tracker", &self.tracker, "--stream", &self.stream]);
         command.args(["--viewers", &self.viewers.to_string(), "--seconds", &self.seconds.to_string()]);
-        command.args(&self.flags).env("RUST_LOG", "millstream_viewer=debug");
+        command.args(&self.flags);
         if let Some(dump) = &self.dump {
             command.arg("--dump").arg(dump);
         }
-        Ok(Watching(Process::start("viewers", &mut command, &logs.join("viewers.log"))?))
+        let log = logs.join(format!("viewers-{}.log", STARTED.fetch_add(1, Relaxed) + 1));
+        Ok(Watching(Process::start("viewers", &mut command, &log)?))
     }
 }
 
@@ -134,8 +139,14 @@ impl Watching {
     ///
     /// # Errors
     /// When they failed.
-    pub fn report(self) -> anyhow::Result<Report> {
+    pub fn report(&mut self) -> anyhow::Result<Report> {
         let text = self.0.finish()?;
         serde_json::from_str(&text).with_context(|| format!("the viewers' report: {text}"))
+    }
+
+    /// What they wrote to standard error so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.0.log_text()
     }
 }

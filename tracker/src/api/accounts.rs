@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use millstream_ledger::Name;
-use millstream_model::Micros;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use millstream_ledger::{Epoch, Name};
+use millstream_model::{EdgeId, Micros, SessionId};
 use serde::Deserialize;
 use warp::{http::StatusCode, reply::Response};
 
@@ -67,6 +68,44 @@ pub(super) async fn earnings(api: Arc<Api>) -> Response {
         })
         .collect();
     json(StatusCode::OK, &serde_json::json!({ "earnings": lines }))
+}
+
+/// Where a page of lanes begins: behind this lane, the last of the page before.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    session: Option<SessionId>,
+    edge: Option<EdgeId>,
+}
+
+/// The lanes behind one line of the earnings, each with the voucher that proves it.
+pub(super) async fn lanes(operator: String, epoch: u64, after: After, api: Arc<Api>) -> Response {
+    let name = match Name::new(&operator) {
+        Ok(name) => name,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+    };
+    let after = after.session.zip(after.edge);
+    let lines = match api.hub.money.store().lanes_of(&name, Epoch(epoch), after).await {
+        Ok(lines) => lines,
+        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, error),
+    };
+    let lanes: Vec<_> = lines
+        .into_iter()
+        .map(|line| {
+            serde_json::json!({
+                "session": line.session,
+                "edge": line.edge,
+                "stream": line.stream,
+                "payable": line.payable,
+                "earned": line.earned.micros,
+                "bytes": line.earned.bytes,
+                "segments": line.earned.segments,
+                "at": line.at,
+                "voucher": URL_SAFE_NO_PAD.encode(&line.voucher),
+            })
+        })
+        .collect();
+    json(StatusCode::OK, &serde_json::json!({ "lanes": lanes }))
 }
 
 /// Recomputes every balance from the entries on disk.

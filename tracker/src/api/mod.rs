@@ -99,6 +99,11 @@ pub(crate) fn routes(
     let edges = warp::path!("v1" / "edges").and(warp::get()).and(admin(api)).then(overview::edges);
     let sessions = warp::path!("v1" / "sessions").and(warp::get()).and(admin(api)).then(overview::sessions);
     let earnings = warp::path!("v1" / "earnings").and(warp::get()).and(admin(api)).then(accounts::earnings);
+    let lanes = warp::path!("v1" / "earnings" / String / u64)
+        .and(warp::get())
+        .and(warp::query::<accounts::After>())
+        .and(admin(api))
+        .then(accounts::lanes);
 
     let admit = warp::path!("v1" / "packager" / "admit")
         .and(warp::post())
@@ -118,7 +123,7 @@ pub(crate) fn routes(
         .unify()
         .or(list.or(create).unify().or(show).unify().or(remove).unify().or(root).unify())
         .unify()
-        .or(accounts.or(fund).unify().or(audit).unify().or(earnings).unify())
+        .or(accounts.or(fund).unify().or(audit).unify().or(earnings.or(lanes).unify()).unify())
         .unify()
         .or(edges.or(sessions).unify())
         .unify()
