@@ -8,7 +8,7 @@ use millstream_ledger::{
     limits::{GRANT_BYTES_MIN, GRANT_MS, LANES_PER_SESSION_MAX, VOUCHER_LATE_MS},
     rows::Damaged,
     session, stream as terms,
-    voucher::{Bringer, Refused},
+    voucher::{Bringer, Refused, Verified},
 };
 use millstream_model::{GIB, Micros, Price, PublicKey, SessionId};
 use millstream_wire::{session::Voucher, sign::Signed};
@@ -433,6 +433,39 @@ fn the_honest_bound_counts_all_lanes_also_after_a_restart() {
     stage.crash();
     assert_eq!(stage.bring(&viewer.voucher(edge(2), 14 * SECOND)).unwrap_err().code(), "over_bound");
     stage.bring(&viewer.voucher(edge(2), 13 * SECOND)).unwrap();
+}
+
+#[test]
+fn budget_and_published_bytes_survive_a_restart() {
+    let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
+    let viewer = stage.join(1, &demo);
+    stage.grant(&viewer, 0).unwrap();
+    stage.commit();
+    stage.bring(&viewer.voucher(edge(0), 5 * SECOND)).unwrap();
+    stage.commit();
+    // The packager starts again and counts from zero, which is stored at once.
+    stage.pass(500);
+    stage.publish(&demo, SECOND);
+    stage.commit();
+    stage.crash();
+    let known = stage.ledger.stream(&demo).unwrap();
+    assert_eq!(known.spent_today(stage.now).0, price_of(5 * SECOND));
+    assert_eq!(known.published(), 121 * SECOND);
+    stage.pass(1_000);
+    stage.publish(&demo, 2 * SECOND);
+    assert_eq!(stage.ledger.stream(&demo).unwrap().published(), 122 * SECOND);
+}
+
+#[test]
+fn a_signature_that_holds_under_another_key_is_worth_nothing() {
+    let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
+    let (viewer, other) = (stage.join(1, &demo), stage.join(2, &demo));
+    stage.grant(&viewer, 0).unwrap();
+    let forged = other.signs(viewer.says(edge(0), SECOND));
+    let verified = Verified::check(forged, other.key()).unwrap();
+    let refused = stage.ledger.accept(verified, Bringer::Edge(edge(0)), stage.now).map(open);
+    assert_eq!(refused.unwrap_err().code(), "signature");
+    assert_eq!(stage.earned(0), 0);
 }
 
 #[test]
