@@ -1,0 +1,7 @@
+//! The tracker over real sockets: what viewers, edges, packagers and operators say to it, and what it answers.
+#![cfg(test)]
+
+mod api;
+mod edges;
+mod viewers;
+mod world;
