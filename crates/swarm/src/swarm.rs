@@ -195,8 +195,9 @@ impl Swarm {
         self.start(now);
         self.tend_lanes(now);
         self.tend_session(now);
-        self.schedule(now);
+        // What cannot be answered is asked for at once, not at the next occasion.
         self.answer(now);
+        self.schedule(now);
         self.shed();
     }
 

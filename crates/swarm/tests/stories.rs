@@ -2,7 +2,7 @@
 
 mod world;
 
-use millstream_swarm::{Event, Source};
+use millstream_swarm::{Event, Input, Output, Resource, Source, WantId};
 use world::{AUDIO, Manners, VIDEO, World};
 
 fn watching(edges: usize) -> World {
@@ -26,6 +26,22 @@ fn it_starts_by_http_and_lives_on_pushed_pieces() {
     assert!(stats.edge_bytes > 8_000_000, "{stats:?}");
     assert_eq!(stats.pieces_rejected, 0);
     assert_eq!(world.edges[1].bytes_sent, 0, "the edge that stands by sends no pieces");
+}
+
+#[test]
+fn what_the_player_asks_for_is_asked_for_at_once() {
+    let mut world = watching(0);
+    world.run(3_000);
+    // The oldest part known lies behind where the player began: nobody has brought it.
+    let number = (1_000..).find(|number| world.swarm.record(VIDEO, *number).is_some()).unwrap();
+    while world.swarm.poll().is_some() {}
+    let resource = Resource::Part { rendition: "video".into(), number };
+    world.swarm.handle(Input::Want { want: WantId(9_999), resource }, world.now);
+    let wanted = format!("/video/p{number}.m4s");
+    let outputs: Vec<Output> = std::iter::from_fn(|| world.swarm.poll()).collect();
+    let asked =
+        outputs.iter().any(|output| matches!(output, Output::Fetch { url, .. } if url.contains(&wanted)));
+    assert!(asked, "{outputs:?}");
 }
 
 #[test]
