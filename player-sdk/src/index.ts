@@ -3,15 +3,27 @@
 
 import { MillstreamPlayer } from './element/player';
 import { MillstreamStats } from './element/stats';
+import { openSwarmSession } from './swarm-session';
 
 export { EdgeConnection, EdgeConnectionError, SdpError } from './edge-connection';
 export type { Channel, CloseReason, EdgeAddress, EdgeConnectionOptions } from './edge-connection';
 // The one the player uses: `millstream.full.js` has it inside, the others share the page's.
 export { default as Hls } from 'hls.js';
-export type { ErrorDetail, ModeDetail, PlainReason, PlayerErrorName } from './element/player';
-export { attach, swarmConfig, TARGET_LATENCY_S } from './hls/attach';
+export { attach } from './attach';
+export type {
+  BadPieceDetail,
+  EdgeDetail,
+  ErrorDetail,
+  ModeDetail,
+  PaidDetail,
+  PlainReason,
+  PlayerErrorName,
+} from './element/player';
+export { swarmConfig, TARGET_LATENCY_S } from './hls/attach';
 export { LoadFailure } from './hls/swarm';
 export type { Bandwidth, MediaAnswer, MediaRequest, Swarm, Watch } from './hls/swarm';
+export { Playhead } from './playhead';
+export { SessionRefused } from './session';
 export type { OpenSession, Session, SessionOptions } from './session';
 export { SessionKey } from './session-key';
 export type { BytesBySource, EdgeStats, PlayerStats } from './stats';
@@ -19,8 +31,12 @@ export { missingSupport } from './support';
 export type { Missing } from './support';
 export { TrackerSocket } from './tracker-socket';
 export type { TrackerSocketOptions, TrackerState, Typed } from './tracker-socket';
+export { openSwarmSession } from './swarm-session';
 export { Door, DoorError } from './wasm/instance';
+export type { SwarmEvent } from './wasm/port';
 export { MillstreamPlayer, MillstreamStats };
+
+MillstreamPlayer.openSession = openSwarmSession;
 
 // A server that renders pages imports this too, and has no elements.
 if (globalThis.customElements !== undefined) {

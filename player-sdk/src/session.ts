@@ -1,7 +1,10 @@
 // One viewer's stay in one stream, as the player element sees it.
 
-import type { Swarm } from './hls/swarm';
+import type { MediaRequest, Swarm } from './hls/swarm';
+import type { Playhead } from './playhead';
 import type { PlayerStats } from './stats';
+import type { FaultCode } from './tracker-messages';
+import type { SwarmEvent } from './wasm/port';
 
 /** What to watch. */
 export interface SessionOptions {
@@ -12,16 +15,39 @@ export interface SessionOptions {
   readonly verifyKey?: string;
   /** The broadcaster's permission, for streams that are not open. */
   readonly ticket?: string;
+  /** False where data channels cannot be had: everything comes by HTTP, verified all the same. */
+  readonly dataChannels?: boolean;
+  /** What happens in the swarm. */
+  readonly onevent?: (event: SwarmEvent) => void;
+  /** The swarm is gone, and what hls.js asks for is refused: play plain HLS. Not called after `close`. */
+  readonly onended?: (error: unknown) => void;
+  /** What hls.js is given, byte for byte. The bytes are gone when this returns: copy or hash them. */
+  readonly onplayed?: (request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void;
 }
 
 /** A running session. */
 export interface Session {
   readonly swarm: Swarm;
-  /** The multivariant playlist's URL: what hls.js is told to load. */
+  /** The multivariant playlist's URL: what hls.js is told to load. Nothing is fetched there. */
   readonly url: string;
+  /** Tells the swarm where this player is from now on. */
+  watch(playhead: Playhead): void;
   stats(): PlayerStats;
+  /** Pays what is due, says farewell, and lets go of everything. */
   close(): void;
 }
 
-/** Opens a session; fails when the tracker refuses or cannot be reached. */
+/** Why there is no session: what the tracker said, or that it said nothing. */
+export class SessionRefused extends Error {
+  override readonly name = 'SessionRefused';
+
+  constructor(
+    readonly code: FaultCode | 'unreachable',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Opens a session; fails with `SessionRefused` when the tracker refuses or cannot be reached. */
 export type OpenSession = (options: SessionOptions, signal: AbortSignal) => Promise<Session>;

@@ -25,8 +25,14 @@ export interface PlayerStats {
   readonly bytes: BytesBySource;
   readonly edges: readonly EdgeStats[];
   readonly pieces: { readonly verified: number; readonly rejected: number };
+  /** What the swarm signed for edges, and what of it is in the tracker's book. */
+  readonly vouchers?: { readonly signed: number; readonly accepted: number };
+  /** Each time the playhead stood still for 200 ms or more after start. */
   readonly stalls: { readonly count: number; readonly ms: number };
-  /** Milliseconds behind live; absent before playback. */
+  /** Milliseconds from the player's start until the picture moved; absent before. */
+  readonly startupMs?: number;
+  /** Milliseconds behind live, absent before playback. In the swarm: tracker time minus the program date time at the
+   * playhead. By plain HLS: as hls.js reckons it, since no clock can be trusted. */
   readonly latencyMs?: number;
   readonly bufferMs: number;
   /** The estimate that chooses renditions. */

@@ -1,4 +1,5 @@
-// Can this page take part in a swarm? When not, the reason has a name and the page plays plain HLS.
+// Can this page take part in a swarm? When not, the reason has a name. Without data channels it verifies what comes by
+// HTTP; without the rest it plays plain HLS.
 
 /** What a page lacks. */
 export type Missing =
@@ -20,9 +21,10 @@ const SIMD_PROBE = Uint8Array.of(
 export function missingSupport(): Missing | undefined {
   if (!globalThis.isSecureContext) return 'secure-context';
   if (globalThis.crypto?.subtle === undefined) return 'webcrypto';
-  if (typeof globalThis.RTCPeerConnection !== 'function') return 'webrtc';
   if (typeof globalThis.WebAssembly?.validate !== 'function' || !WebAssembly.validate(SIMD_PROBE)) return 'wasm';
   if (typeof globalThis.DecompressionStream !== 'function') return 'wasm';
+  // Last: whoever lacks nothing else goes on without it.
+  if (typeof globalThis.RTCPeerConnection !== 'function') return 'webrtc';
   return undefined;
 }
 
@@ -30,6 +32,6 @@ export function missingSupport(): Missing | undefined {
 export const MISSING_TEXT: Readonly<Record<Missing, string>> = {
   'secure-context': 'This page is not a secure context (https:), so it plays plain HLS.',
   webcrypto: 'This browser has no WebCrypto, so it plays plain HLS.',
-  webrtc: 'This browser has no WebRTC data channels, so it plays plain HLS.',
+  webrtc: 'This browser has no WebRTC data channels, so everything comes by HTTP, verified all the same.',
   wasm: 'This browser has no WebAssembly with SIMD, so it plays plain HLS.',
 };

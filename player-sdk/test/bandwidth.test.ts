@@ -3,7 +3,7 @@
 
 import Hls from 'hls.js';
 import { afterEach, describe, expect, it } from 'vitest';
-import { attach, swarmConfig } from '../src/hls/attach';
+import { attachSwarm, swarmConfig } from '../src/hls/attach';
 import type { Swarm } from '../src/hls/swarm';
 
 let bitsPerSecond = 0;
@@ -47,7 +47,7 @@ describe.each([
     'attached',
     () => {
       const hls = player();
-      attach(hls, swarm);
+      attachSwarm(hls, swarm);
       return hls;
     },
   ],

@@ -4,7 +4,7 @@
 
 import Hls from 'hls.js';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { attach, swarmConfig } from '../src/hls/attach';
+import { attachSwarm, swarmConfig } from '../src/hls/attach';
 import type { Swarm } from '../src/hls/swarm';
 
 const swarm: Swarm = { bandwidth: { bitsPerSecond: () => 0, firstByteMs: () => 0 }, load: () => new Promise(() => {}) };
@@ -32,7 +32,7 @@ describe.each([
     'attached',
     () => {
       const made = new Hls();
-      attach(made, swarm);
+      attachSwarm(made, swarm);
       return made;
     },
   ],

@@ -1,66 +1,62 @@
-// The committed module, called as a page calls it, against Node's own cryptography.
+// The committed module's door, called as a page calls it.
 
-import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { Door, DoorError, Op, Refusal } from '../src/wasm/instance';
 
-function ed25519(message: Uint8Array) {
-  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
-  const key = publicKey.export({ type: 'spki', format: 'der' }).subarray(-32);
-  return { key, signature: new Uint8Array(sign(null, message, privateKey)) };
+const OPEN = {
+  stream: 'demo', key: 'A'.repeat(44), wall: 1_800_000_000_000, latency_ms: 3_000, data_channels: true, seed: '7', now: 1,
+};
+const text = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+const now = new Uint8Array(8);
+
+function refusal(call: () => unknown): unknown {
+  try {
+    call();
+  } catch (error) {
+    return error instanceof DoorError ? error.refusal : error;
+  }
+  return 'no error';
 }
 
 describe('the wasm door', () => {
-  it.each([0, 1, 63, 64, 65, 65_536])('hashes %d bytes as SHA-256', async (length) => {
-    const bytes = randomBytes(length);
+  it('refuses what it does not know, what is too long and what is too early, and goes on', async () => {
     const door = await Door.open();
-    expect(door.hash(bytes)).toEqual(new Uint8Array(createHash('sha256').update(bytes).digest()));
-  });
-
-  it('takes a signature for its own message alone', async () => {
-    const door = await Door.open();
-    const message = randomBytes(300);
-    const { key, signature } = ed25519(message);
-    expect(door.verify(key, signature, message)).toBe(true);
-    message[299]! ^= 1;
-    expect(door.verify(key, signature, message)).toBe(false);
-    expect(door.verify(key.subarray(1), signature, message)).toBe(false);
-  });
-
-  it('refuses what is too long and what it does not know, and goes on', async () => {
-    const door = await Door.open();
-    const refusal = (call: () => unknown) => {
-      try {
-        call();
-      } catch (error) {
-        return error instanceof DoorError ? error.refusal : error;
-      }
-      return 'no error';
-    };
-    expect(refusal(() => door.hash(new Uint8Array(2 ** 20 + 1)))).toBe(Refusal.TooLong);
     expect(refusal(() => door.call(999))).toBe(Refusal.UnknownOp);
-    expect(refusal(() => door.call(Op.Verify, new Uint8Array(95)))).toBe(Refusal.Malformed);
-    expect(door.hash(new Uint8Array(0))).toHaveLength(32);
+    expect(refusal(() => door.call(Op.Input, new Uint8Array(17 * 2 ** 20)))).toBe(Refusal.TooLong);
+    expect(refusal(() => door.call(Op.Poll))).toBe(Refusal.NotOpen);
+    expect(refusal(() => door.call(Op.Open, text({ ...OPEN, stream: 'Not A Slug' })))).toBe(Refusal.Malformed);
+    expect(door.call(Op.Open, text(OPEN))).toHaveLength(0);
+    expect(door.call(Op.Wall, now)).toHaveLength(8);
+  });
+
+  it('takes a whole part', async () => {
+    const door = await Door.open();
+    door.call(Op.Open, text(OPEN));
+    const got = Uint8Array.of(...now, 6, 1, 0, 0, 0);
+    expect(door.call(Op.Input, got, new Uint8Array(16 * 2 ** 20))).toHaveLength(0);
   });
 
   it('keeps answers apart: an answer is a copy', async () => {
     const door = await Door.open();
-    const first = door.hash(Uint8Array.of(1));
+    const first = door.call(Op.Version);
     const kept = first.slice();
-    door.hash(Uint8Array.of(2));
+    door.call(Op.Open, text(OPEN));
+    expect(door.call(Op.Stats).length).toBeGreaterThan(100);
     expect(first).toEqual(kept);
   });
 
   it('does not grow when it is called often', async () => {
     const door = await Door.open();
-    const piece = randomBytes(65_536);
-    for (let n = 0; n < 2_000; n++) door.hash(piece);
+    door.call(Op.Open, text(OPEN));
+    const stray = new Uint8Array(9 + 32 + 65_550);
+    stray[8] = 5;
+    for (let n = 0; n < 2_000; n++) door.call(Op.Input, stray);
     expect(door.memoryBytes).toBeLessThan(4 * 2 ** 20);
   });
 
   it('says so after it was closed', async () => {
     const door = await Door.open();
     door.close();
-    expect(() => door.hash(new Uint8Array(1))).toThrow(DoorError);
+    expect(() => door.call(Op.Version)).toThrow(DoorError);
   });
 });

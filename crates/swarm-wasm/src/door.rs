@@ -2,41 +2,56 @@
 
 use alloc::vec::Vec;
 
-use ed25519_dalek::{Signature, VerifyingKey};
-use sha2::{Digest, Sha256};
+use bytes::Bytes;
+use millstream_model::{Instant, PART_BYTES_MAX};
+use millstream_swarm::Swarm;
 
-/// The longest input of one call. The largest message is a catalog with its init
-/// segments inline; media comes in pieces of 64 KiB.
-pub const INPUT_BYTES_MAX: usize = 1 << 20;
+use crate::{input, open, output, told};
+
+/// The longest input of one call: the body of a whole part, and room for what stands before it.
+pub const INPUT_BYTES_MAX: usize = PART_BYTES_MAX as usize + 1024;
 
 /// Moved whenever the meaning of an operation's bytes moves, so that a page with a stale module says so.
-const ABI: u32 = 1;
+const ABI: u32 = 2;
 
-const PUBLIC_KEY_BYTES: usize = 32;
-const SIGNATURE_BYTES: usize = 64;
-
-/// What a call asks for. The numbers are the contract with `instance.ts`.
+/// What a call asks for. The numbers are the contract with `instance.ts`; `now` is a `u64` of microseconds, and
+/// all numbers are little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Op {
-    /// Nothing in; the ABI's version as four little-endian bytes out.
+    /// Nothing in; the ABI's version as four bytes out.
     Version = 0,
-    /// Any bytes in; their SHA-256, 32 bytes, out.
-    Hash = 1,
-    /// Ed25519 public key (32), signature (64), message in; nothing out.
-    Verify = 2,
+    /// A configuration in ([`open`]), nothing out: a swarm begins, in place of any before it.
+    Open = 1,
+    /// `now` and what happened in ([`input`]), nothing out.
+    Input = 2,
+    /// `now` in, nothing out: the deadline has come.
+    Timeout = 3,
+    /// Nothing in; what to do next out ([`output`]), or nothing.
+    Poll = 4,
+    /// Nothing in; when the swarm wants [`Op::Timeout`] out, as `now`, or nothing.
+    Deadline = 5,
+    /// Nothing in; the figures out, as JSON ([`told`]).
+    Stats = 6,
+    /// `now` in; tracker time out, eight bytes of milliseconds since 1970.
+    Wall = 7,
 }
 
 impl Op {
     /// The operation with this number.
     #[must_use]
     pub const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            0 => Some(Self::Version),
-            1 => Some(Self::Hash),
-            2 => Some(Self::Verify),
-            _ => None,
-        }
+        Some(match number {
+            0 => Self::Version,
+            1 => Self::Open,
+            2 => Self::Input,
+            3 => Self::Timeout,
+            4 => Self::Poll,
+            5 => Self::Deadline,
+            6 => Self::Stats,
+            7 => Self::Wall,
+            _ => return None,
+        })
     }
 }
 
@@ -48,17 +63,18 @@ pub enum Refusal {
     UnknownOp = -1,
     /// The bytes are not what the operation wants.
     Malformed = -2,
-    /// The signature does not hold.
-    Unsigned = -3,
+    /// No swarm was opened.
+    NotOpen = -3,
     /// Longer than [`INPUT_BYTES_MAX`].
     TooLong = -4,
 }
 
-/// The state behind the exports: what the page wrote, and what it may read.
+/// The state behind the exports: what the page wrote, what it may read, and the swarm between them.
 #[derive(Debug, Default)]
 pub struct Door {
     inbox: Vec<u8>,
     outbox: Vec<u8>,
+    swarm: Option<Swarm>,
 }
 
 impl Door {
@@ -76,11 +92,7 @@ impl Door {
     pub fn call(&mut self, op: u32) -> Result<&[u8], Refusal> {
         let input = core::mem::take(&mut self.inbox);
         self.outbox.clear();
-        match Op::from_number(op).ok_or(Refusal::UnknownOp)? {
-            Op::Version => self.outbox.extend_from_slice(&ABI.to_le_bytes()),
-            Op::Hash => self.outbox.extend_from_slice(&Sha256::digest(&input)),
-            Op::Verify => verify(&input)?,
-        }
+        self.carry_out(Op::from_number(op).ok_or(Refusal::UnknownOp)?, input)?;
         Ok(&self.outbox)
     }
 
@@ -89,57 +101,42 @@ impl Door {
     pub fn outbox(&self) -> &[u8] {
         &self.outbox
     }
+
+    fn carry_out(&mut self, op: Op, input: Vec<u8>) -> Result<(), Refusal> {
+        if op == Op::Version {
+            self.outbox.extend_from_slice(&ABI.to_le_bytes());
+            return Ok(());
+        }
+        if op == Op::Open {
+            self.swarm = Some(open::open(&input).ok_or(Refusal::Malformed)?);
+            return Ok(());
+        }
+        let swarm = self.swarm.as_mut().ok_or(Refusal::NotOpen)?;
+        match op {
+            Op::Version | Op::Open => {}
+            // The input becomes the swarm's without being copied: a piece is kept where the page wrote it.
+            Op::Input => {
+                let (now, input) = input::read(Bytes::from(input)).ok_or(Refusal::Malformed)?;
+                swarm.handle(input, now);
+            }
+            Op::Timeout => swarm.handle_timeout(now(&input)?),
+            Op::Poll => {
+                if let Some(output) = swarm.poll() {
+                    output::write(&output, swarm.catalog(), &mut self.outbox);
+                }
+            }
+            Op::Deadline => {
+                if let Some(Instant(at)) = swarm.deadline() {
+                    self.outbox.extend_from_slice(&at.to_le_bytes());
+                }
+            }
+            Op::Stats => told::write_stats(&swarm.stats(), &mut self.outbox),
+            Op::Wall => self.outbox.extend_from_slice(&swarm.wall(now(&input)?).0.to_le_bytes()),
+        }
+        Ok(())
+    }
 }
 
-fn verify(input: &[u8]) -> Result<(), Refusal> {
-    let (key, rest) = input.split_first_chunk::<PUBLIC_KEY_BYTES>().ok_or(Refusal::Malformed)?;
-    let (signature, message) = rest.split_first_chunk::<SIGNATURE_BYTES>().ok_or(Refusal::Malformed)?;
-    let key = VerifyingKey::from_bytes(key).map_err(|_| Refusal::Malformed)?;
-    key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| Refusal::Unsigned)
-}
-
-#[cfg(test)]
-mod tests {
-    use ed25519_dalek::{Signer, SigningKey};
-
-    use super::*;
-
-    fn call(op: u32, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let mut door = Door::default();
-        door.reserve(input.len())?.copy_from_slice(input);
-        door.call(op).map(<[u8]>::to_vec)
-    }
-
-    #[test]
-    fn hashes_what_was_written() {
-        assert_eq!(call(1, b"abc").unwrap(), Sha256::digest(b"abc").as_slice());
-    }
-
-    #[test]
-    fn a_signature_holds_for_its_message_alone() {
-        let key = SigningKey::from_bytes(&[7; 32]);
-        let signed = |message: &[u8]| {
-            let mut input = key.verifying_key().to_bytes().to_vec();
-            input.extend_from_slice(&key.sign(b"right").to_bytes());
-            input.extend_from_slice(message);
-            input
-        };
-        assert_eq!(call(2, &signed(b"right")).unwrap(), []);
-        assert_eq!(call(2, &signed(b"wrong")), Err(Refusal::Unsigned));
-        assert_eq!(call(2, &signed(b"")[..95]), Err(Refusal::Malformed));
-    }
-
-    #[test]
-    fn refuses_what_it_does_not_know_and_what_is_too_long() {
-        assert_eq!(call(99, b""), Err(Refusal::UnknownOp));
-        assert_eq!(Door::default().reserve(INPUT_BYTES_MAX + 1).err(), Some(Refusal::TooLong));
-    }
-
-    #[test]
-    fn an_input_is_used_once() {
-        let mut door = Door::default();
-        door.reserve(3).unwrap().copy_from_slice(b"abc");
-        door.call(1).unwrap();
-        assert_eq!(door.call(1).unwrap(), Sha256::digest(b"").as_slice());
-    }
+fn now(input: &[u8]) -> Result<Instant, Refusal> {
+    input.try_into().map(|bytes| Instant(u64::from_le_bytes(bytes))).map_err(|_| Refusal::Malformed)
 }

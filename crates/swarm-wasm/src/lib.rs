@@ -10,7 +10,13 @@ extern crate alloc;
 
 mod door;
 pub mod exports;
+mod input;
+mod json;
 #[cfg(target_arch = "wasm32")]
 mod machine;
+mod message;
+mod open;
+mod output;
+mod told;
 
 pub use door::{Door, INPUT_BYTES_MAX, Op, Refusal};

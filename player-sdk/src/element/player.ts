@@ -1,17 +1,21 @@
 // `<millstream-player stream tracker verify-key>`: a video that plays a stream from the swarm where it can and plain
 // HLS where it cannot. README.md beside `src/` is its manual: attributes, events, parts, CSS variables.
 
-import Hls, { type ErrorData } from 'hls.js';
+import Hls, { type ErrorData, type HlsConfig } from 'hls.js';
 import { swarmConfig } from '../hls/attach';
-import { plainPlaylist } from '../plain';
-import type { OpenSession, Session, SessionOptions } from '../session';
+import type { MediaRequest } from '../hls/swarm';
+import { fromBase64Url } from '../bytes';
+import { type Plain, plainPlaylist, UnknownStream } from '../plain';
+import { Playhead } from '../playhead';
+import { type OpenSession, type Session, type SessionOptions, SessionRefused } from '../session';
 import type { PlayerStats } from '../stats';
 import { MISSING_TEXT, type Missing, missingSupport } from '../support';
+import type { SwarmEvent } from '../wasm/port';
 import { PLAYER_STYLE } from './player-style';
 import { MillstreamStats } from './stats';
 import { durationText } from './text';
 
-/** Why the player plays plain HLS. */
+/** Why the player plays plain HLS, or (`webrtc`) in the swarm without data channels. */
 export type PlainReason = Missing | 'no-session';
 
 /** What went wrong, by name. */
@@ -20,7 +24,7 @@ export type PlayerErrorName = PlainReason | 'bad-attributes' | 'unsupported' | '
 /** `detail` of the `ms-mode` event. */
 export interface ModeDetail {
   readonly mode: 'swarm' | 'plain';
-  /** Why it is not the swarm. */
+  /** Why it is not the swarm, or not all of it. */
   readonly reason?: PlainReason;
 }
 
@@ -30,10 +34,39 @@ export interface ErrorDetail {
   readonly message: string;
   /** Whether playback ended. */
   readonly fatal: boolean;
+  /** What the tracker said (`FaultCode`), or that it said nothing (`unreachable`). */
+  readonly code?: string;
+}
+
+/** `detail` of the `ms-edge` event. */
+export interface EdgeDetail {
+  /** The edge's id, base64url. */
+  readonly edge: string;
+  readonly state: 'connected' | 'lost';
+  /** Milliseconds that connecting took. */
+  readonly afterMs?: number;
+  /** Why it was lost, where one side said so. */
+  readonly reason?: string;
+}
+
+/** `detail` of the `ms-bad-piece` event: a piece did not match what was signed, and was thrown away. */
+export interface BadPieceDetail {
+  /** An edge's id, or `origin`. */
+  readonly source: string;
+  readonly rendition: string;
+  readonly number: number;
+}
+
+/** `detail` of the `ms-paid` event: the tracker has booked what an edge earned from us, in all. */
+export interface PaidDetail {
+  readonly edge: string;
+  readonly earnedMicros: number;
 }
 
 const RESTARTING = ['stream', 'tracker', 'verify-key', 'ticket', 'src'];
 const PASSED_ON = ['autoplay', 'muted', 'controls', 'playsinline', 'poster'];
+
+const ROOT_KEY_BYTES = 32;
 
 /** How often the numbers are told. */
 const STATS_MS = 1_000;
@@ -63,16 +96,23 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   /** How sessions are opened. Without it the player plays plain HLS. */
   static openSession: OpenSession | undefined;
 
+  /** What hls.js is given, byte for byte, while a session plays; set it before the player starts. The bytes are gone
+   * when it returns: copy or hash them. */
+  onplayed: ((request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
+
   readonly #root = this.attachShadow({ mode: 'open' });
   readonly #video: HTMLVideoElement;
   readonly #overlay: MillstreamStats;
   #hls: Hls | undefined;
   #session: Session | undefined;
+  #playhead: Playhead | undefined;
   #running: AbortController | undefined;
   #planned = false;
   /** Media bytes by plain HLS. */
   #plainBytes = 0;
   #recoveries = 0;
+  /** Starts that found no stream, in a row. */
+  #starts = 0;
   #retries = 0;
 
   constructor() {
@@ -103,7 +143,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
 
   /** The numbers now; undefined before the player started. */
   get stats(): PlayerStats | undefined {
-    return this.#session?.stats() ?? (this.#hls === undefined ? undefined : this.#plainStats());
+    return this.#session?.stats() ?? (this.#playhead === undefined ? undefined : this.#plainStats(this.#playhead));
   }
 
   /** Plays, muted when the browser allows nothing else; shows a button when it allows nothing at all. */
@@ -123,12 +163,17 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   }
 
   connectedCallback(): void {
+    globalThis.addEventListener?.('pageshow', this.#onpageshow);
     this.#plan();
   }
 
   disconnectedCallback(): void {
+    globalThis.removeEventListener?.('pageshow', this.#onpageshow);
     this.#stop();
   }
+
+  // The session said farewell when the page was put away.
+  readonly #onpageshow = ({ persisted }: PageTransitionEvent) => persisted && this.#plan();
 
   attributeChangedCallback(name: string, before: string | null, now: string | null): void {
     if (before === now) return;
@@ -152,23 +197,51 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     });
   }
 
-  async #start(): Promise<void> {
+  /** `plainly` says why not even to try the swarm. */
+  async #start(plainly?: PlainReason): Promise<void> {
     const running = (this.#running = new AbortController());
+    const { signal } = running;
     const options = this.#options();
-    if (options === undefined && !this.hasAttribute('src')) {
-      this.#fail('bad-attributes', 'A player needs the attributes stream and tracker, or src.', true);
+    const wrong = options === undefined ? this.#attributesLack() : keyComplaint(options.verifyKey);
+    if (wrong !== undefined) {
+      this.#fail({ name: 'bad-attributes', message: wrong, fatal: true });
       return;
     }
-    const reason = options === undefined ? 'no-session' : await this.#openSession(options, running.signal);
-    if (running.signal.aborted) return;
+    const reason = plainly ?? (options === undefined ? 'no-session' : await this.#openSession(options, signal));
+    if (signal.aborted) return;
     try {
-      const url = this.#session?.url ?? (await this.#plainUrl(options, running.signal));
-      if (running.signal.aborted) return;
-      this.#emit<ModeDetail>('ms-mode', reason === undefined ? { mode: 'swarm' } : { mode: 'plain', reason });
-      this.#load(url, running.signal);
+      const session = this.#session;
+      const plain = session ?? (await this.#plain(options, signal));
+      if (signal.aborted) return;
+      const mode = session === undefined ? 'plain' : 'swarm';
+      this.#emit<ModeDetail>('ms-mode', reason === undefined ? { mode } : { mode, reason });
+      this.#load(plain, signal);
+      this.#starts = 0;
     } catch (error) {
-      if (!running.signal.aborted) this.#fail('no-stream', String((error as Error).message), true);
+      if (signal.aborted) return;
+      const fatal = error instanceof UnknownStream;
+      this.#fail({ name: 'no-stream', message: (error as Error).message, fatal });
+      if (!fatal) this.#later(() => this.#startAnew(), this.#starts++, signal);
     }
+  }
+
+  #startAnew(plainly?: PlainReason): void {
+    const starts = this.#starts;
+    this.#stop();
+    this.#starts = starts;
+    void this.#start(plainly);
+  }
+
+  /** Waits for a stream that is not there (yet), ever longer. */
+  #later(again: () => void, failures: number, signal: AbortSignal): void {
+    this.#say('Waiting for the stream …');
+    const pause = Math.min(RETRY_MS * 2 ** failures, RETRY_MS_MAX) * (0.5 + Math.random() / 2);
+    const timer = setTimeout(again, pause);
+    signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+  }
+
+  #attributesLack(): string | undefined {
+    return this.hasAttribute('src') ? undefined : 'A player needs the attributes stream and tracker, or src.';
   }
 
   #options(): SessionOptions | undefined {
@@ -183,37 +256,66 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     };
   }
 
-  /** Opens a session, or says why there is none. */
+  /** Opens a session, or says why there is none, or not all of one. */
   async #openSession(options: SessionOptions, signal: AbortSignal): Promise<PlainReason | undefined> {
     const missing = missingSupport();
-    if (missing !== undefined) {
-      this.#fail(missing, MISSING_TEXT[missing], false);
-      return missing;
-    }
+    if (missing !== undefined) this.#fail({ name: missing, message: MISSING_TEXT[missing], fatal: false });
+    if (missing !== undefined && missing !== 'webrtc') return missing;
     const open = MillstreamPlayer.openSession;
     if (open === undefined || !Hls.isSupported()) return 'no-session';
     try {
-      const session = await open(options, signal);
+      const session = await open(
+        {
+          ...options,
+          dataChannels: missing === undefined,
+          onevent: (event) => this.#happened(event),
+          onended: (error) => {
+            this.#fail({ name: 'wasm', message: `The swarm ended: ${String(error)}`, fatal: false });
+            this.#startAnew('wasm');
+          },
+          ...(this.onplayed === undefined ? {} : { onplayed: this.onplayed }),
+        },
+        signal,
+      );
       if (signal.aborted) session.close();
       else this.#session = session;
-      return undefined;
+      return missing;
     } catch (error) {
-      if (!signal.aborted) this.#fail('no-session', `No session: ${String((error as Error).message)}`, false);
+      const code = error instanceof SessionRefused ? { code: error.code } : {};
+      const message = `No session: ${String((error as Error).message)}`;
+      if (!signal.aborted) this.#fail({ name: 'no-session', message, fatal: false, ...code });
       return 'no-session';
     }
   }
 
-  async #plainUrl(options: SessionOptions | undefined, signal: AbortSignal): Promise<string> {
+  #happened(event: SwarmEvent): void {
+    switch (event.type) {
+      case 'edge_ready':
+        return this.#emit<EdgeDetail>('ms-edge', { edge: event.edge, state: 'connected', afterMs: event.after_ms });
+      case 'edge_lost': {
+        const { edge, reason } = event;
+        return this.#emit<EdgeDetail>('ms-edge', { edge, state: 'lost', ...(reason === undefined ? {} : { reason }) });
+      }
+      case 'bad_piece': {
+        const { edge, rendition, number } = event;
+        return this.#emit<BadPieceDetail>('ms-bad-piece', { source: edge ?? 'origin', rendition, number });
+      }
+      case 'paid':
+        return this.#emit<PaidDetail>('ms-paid', { edge: event.edge, earnedMicros: event.earned });
+    }
+  }
+
+  async #plain(options: SessionOptions | undefined, signal: AbortSignal): Promise<Plain> {
     const src = this.getAttribute('src');
-    if (src !== null) return new URL(src, this.baseURI).href;
+    if (src !== null) return { url: new URL(src, this.baseURI).href };
     if (options === undefined) throw new Error('nothing to play');
     return plainPlaylist(options.tracker, options.stream, signal);
   }
 
-  #load(url: string, signal: AbortSignal): void {
+  #load({ url, token }: Plain, signal: AbortSignal): void {
     const video = this.#video;
     if (Hls.isSupported()) {
-      const hls = new Hls(this.#session === undefined ? {} : swarmConfig(Hls, this.#session.swarm));
+      const hls = new Hls(this.#session === undefined ? plainConfig(token) : swarmConfig(Hls, this.#session.swarm));
       this.#hls = hls;
       hls.on(Hls.Events.ERROR, (_, data) => this.#hlsFailed(hls, data, signal));
       hls.on(Hls.Events.MANIFEST_PARSED, () => (this.#retries = 0));
@@ -223,9 +325,12 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     } else if (video.canPlayType('application/vnd.apple.mpegurl') !== '') {
       video.src = url;
     } else {
-      this.#fail('unsupported', 'This browser can play neither Media Source Extensions nor HLS.', true);
+      const message = 'This browser can play neither Media Source Extensions nor HLS.';
+      this.#fail({ name: 'unsupported', message, fatal: true });
       return;
     }
+    this.#playhead = new Playhead(video, this.#hls);
+    this.#session?.watch(this.#playhead);
     this.#tellStats(signal);
     if (this.hasAttribute('autoplay')) void this.play();
     else this.#find('.play').hidden = video.controls;
@@ -238,13 +343,10 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
       this.#recoveries++;
       hls.recoverMediaError();
     } else if (type === Hls.ErrorTypes.NETWORK_ERROR) {
-      this.#fail('no-stream', `The stream is away (${details}).`, false);
-      this.#say('Waiting for the stream …');
-      const pause = Math.min(RETRY_MS * 2 ** this.#retries++, RETRY_MS_MAX) * (0.5 + Math.random() / 2);
-      const timer = setTimeout(() => hls.loadSource(hls.url ?? ''), pause);
-      signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+      this.#fail({ name: 'no-stream', message: `The stream is away (${details}).`, fatal: false });
+      this.#later(() => hls.loadSource(hls.url ?? ''), this.#retries++, signal);
     } else {
-      this.#fail('media', `Playback ended (${details}).`, true);
+      this.#fail({ name: 'media', message: `Playback ended (${details}).`, fatal: true });
     }
   }
 
@@ -261,25 +363,25 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     signal.addEventListener('abort', () => clearInterval(timer), { once: true });
   }
 
-  #plainStats(): PlayerStats {
-    const { currentTime, buffered } = this.#video;
-    const end = buffered.length === 0 ? currentTime : buffered.end(buffered.length - 1);
-    const latency = this.#hls?.latency ?? 0;
+  #plainStats(playhead: Playhead): PlayerStats {
+    const { bufferMs, stalls, startupMs, rendition, estimatedLatencyMs } = playhead;
     return {
       mode: 'plain',
       bytes: { edge: 0, peer: 0, origin: this.#plainBytes },
       edges: [],
       pieces: { verified: 0, rejected: 0 },
-      stalls: { count: 0, ms: 0 },
-      bufferMs: Math.max(end - currentTime, 0) * 1_000,
+      stalls,
+      bufferMs,
       bitsPerSecond: this.#hls?.bandwidthEstimate ?? 0,
-      ...(latency > 0 ? { latencyMs: latency * 1_000 } : {}),
+      ...(estimatedLatencyMs === undefined ? {} : { latencyMs: estimatedLatencyMs }),
+      ...(rendition === undefined ? {} : { rendition }),
+      ...(startupMs === undefined ? {} : { startupMs }),
     };
   }
 
-  #fail(name: PlayerErrorName, message: string, fatal: boolean): void {
-    this.#emit<ErrorDetail>('ms-error', { name, message, fatal });
-    if (fatal) this.#say(message);
+  #fail(detail: ErrorDetail): void {
+    this.#emit<ErrorDetail>('ms-error', detail);
+    if (detail.fatal) this.#say(detail.message);
   }
 
   #say(message: string | undefined): void {
@@ -294,10 +396,11 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
 
   #stop(): void {
     this.#running?.abort();
+    this.#playhead?.close();
     this.#hls?.destroy();
     this.#session?.close();
-    this.#running = this.#hls = this.#session = undefined;
-    this.#recoveries = this.#retries = this.#plainBytes = 0;
+    this.#running = this.#playhead = this.#hls = this.#session = undefined;
+    this.#recoveries = this.#retries = this.#starts = this.#plainBytes = 0;
     this.#find('.live').hidden = this.#find('.play').hidden = true;
     this.#say(undefined);
   }
@@ -307,4 +410,15 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     if (found === null) throw new Error(`the player has no ${selector}`);
     return found;
   }
+}
+
+/** What is wrong with a root key, when something is: a page that pins one must not play without it. */
+function keyComplaint(key: string | undefined): string | undefined {
+  if (key === undefined || fromBase64Url(key)?.length === ROOT_KEY_BYTES) return undefined;
+  return 'verify-key is no Ed25519 public key in base64url.';
+}
+
+function plainConfig(token: string | undefined): Partial<HlsConfig> {
+  if (token === undefined) return {};
+  return { xhrSetup: (xhr) => xhr.setRequestHeader('Authorization', `Bearer ${token}`) };
 }

@@ -55,5 +55,5 @@ export interface Swarm {
   /** Fails with `LoadFailure`. Retries are the swarm's own: what fails here is an error in hls.js. */
   load(request: MediaRequest, watch: Watch): Promise<MediaAnswer>;
   /** What hls.js is about to be given, byte for byte. The bytes are gone (transferred) when this returns. */
-  played?(request: MediaRequest, bytes: Uint8Array<ArrayBuffer>): void;
+  readonly played?: ((request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
 }

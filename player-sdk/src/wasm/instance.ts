@@ -5,13 +5,13 @@ import deflatedBase64 from './swarm.wasm?deflated';
 import { fromBase64 } from '../bytes';
 
 /** What a call asks for: `Op` in `crates/swarm-wasm/src/door.rs`. */
-export const Op = { Version: 0, Hash: 1, Verify: 2 } as const;
+export const Op = { Version: 0, Open: 1, Input: 2, Timeout: 3, Poll: 4, Deadline: 5, Stats: 6, Wall: 7 } as const;
 
 /** Why a call has no answer: `Refusal` in `crates/swarm-wasm/src/door.rs`. */
-export const Refusal = { UnknownOp: -1, Malformed: -2, Unsigned: -3, TooLong: -4 } as const;
+export const Refusal = { UnknownOp: -1, Malformed: -2, NotOpen: -3, TooLong: -4 } as const;
 
 /** The version of the door that this file speaks. */
-const ABI = 1;
+const ABI = 2;
 
 /** A call was refused, or the module is gone. */
 export class DoorError extends Error {
@@ -87,23 +87,6 @@ export class Door {
       at += input.length;
     }
     return address;
-  }
-
-  /** The SHA-256 of `bytes`. */
-  hash(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-    return this.call(Op.Hash, bytes);
-  }
-
-  /** Whether `signature` is `key`'s Ed25519 signature of `message`. */
-  verify(key: Uint8Array, signature: Uint8Array, message: Uint8Array): boolean {
-    if (key.length !== 32 || signature.length !== 64) return false;
-    try {
-      this.call(Op.Verify, key, signature, message);
-      return true;
-    } catch (error) {
-      if (error instanceof DoorError && error.refusal !== undefined && error.refusal !== Refusal.TooLong) return false;
-      throw error;
-    }
   }
 
   /** Linear memory taken, at most 128 MiB. It never shrinks. */

@@ -1,0 +1,303 @@
+// A session in the swarm: the Rust core and what it cannot have in wasm, which is sockets, HTTP, keys and time.
+//
+//   hls.js ── wants ──►┌──────┐── messages ── tracker socket ──► tracker
+//   video ─ playhead ─►│ port │── frames ──── edges ───────────► edges
+//   timers ───────────►└──────┘── gets ──────────────────────► origin
+//
+// The port decides, everything else here carries. Whatever goes in, what comes out is done before anything else goes in.
+
+import { toBase64Url } from './bytes';
+import { Edges } from './edges';
+import { Gets } from './gets';
+import type { MediaRequest, Swarm, Watch } from './hls/swarm';
+import type { Playhead } from './playhead';
+import { type OpenSession, type Session, type SessionOptions, SessionRefused } from './session';
+import { SessionKey } from './session-key';
+import type { EdgeStats, PlayerStats } from './stats';
+import type { FaultCode, ToViewer } from './tracker-messages';
+import { TrackerSocket, type Typed } from './tracker-socket';
+import { TARGET_LATENCY_S } from './hls/attach';
+import { Door } from './wasm/instance';
+import { type Figures, type Output, Port, type SwarmEvent } from './wasm/port';
+import { Wants } from './wants';
+
+/** A tracker answers within a few round trips; after this the page plays plain HLS. */
+const JOIN_TIMEOUT_MS = 8_000;
+
+/** How often the swarm is told where the playhead is: deadlines are counted in seconds. */
+const PLAYHEAD_MS = 250;
+
+/** Figures are asked for by several at once, and change little meanwhile. */
+const FIGURES_MS = 200;
+
+/** The last vouchers take WebCrypto a few milliseconds; a page that closes may have no more. */
+const FAREWELL_MS = 1_000;
+
+/** Timers are 32 bits wide in browsers, and a swarm that has nothing to do says so with a far deadline. */
+const TIMER_MS_MAX = 60_000;
+
+/** Opens a session in the swarm. */
+export const openSwarmSession: OpenSession = async (options, signal) => {
+  const dataChannels = options.dataChannels ?? true;
+  const [key, door, certificate] = await Promise.all([
+    SessionKey.generate(),
+    Door.open(),
+    dataChannels ? RTCPeerConnection.generateCertificate(CERTIFICATE) : undefined,
+  ]);
+  signal.throwIfAborted();
+  const session = new SwarmSession({ ...options, dataChannels }, key, door, certificate);
+  await session.joined(signal);
+  return session;
+};
+
+const CERTIFICATE = { name: 'ECDSA', namedCurve: 'P-256' } as const;
+
+class SwarmSession implements Session, Swarm {
+  readonly #options: SessionOptions;
+  readonly #key: SessionKey;
+  readonly #port: Port;
+  readonly #socket: TrackerSocket<ToViewer, Typed>;
+  readonly #edges: Edges;
+  readonly #gets: Gets;
+  readonly #wants: Wants;
+  readonly #lost = new Set<string>();
+  readonly #onpagehide = () => this.close();
+  #state: 'open' | 'leaving' | 'closed' = 'open';
+  #joining: { resolve(): void; reject(error: unknown): void } | undefined;
+  #timer: { readonly at: number; readonly id: ReturnType<typeof setTimeout> } | undefined;
+  #reporting: ReturnType<typeof setInterval> | undefined;
+  #farewell: ReturnType<typeof setTimeout> | undefined;
+  #playhead: Playhead | undefined;
+  #figures: { readonly at: number; readonly figures: Figures } | undefined;
+
+  readonly url: string;
+  readonly bandwidth = {
+    bitsPerSecond: () => this.#now().estimate,
+    firstByteMs: () => this.#now().edges.find(({ primary }) => primary)?.rtt_ms ?? 0,
+  };
+
+  constructor(options: SessionOptions, key: SessionKey, door: Door, certificate: RTCCertificate | undefined) {
+    const { stream, tracker, ticket, verifyKey, dataChannels } = options;
+    this.#options = options;
+    this.#key = key;
+    // Any URL whose path is a stream's would do: the loader answers it, nobody fetches it.
+    this.url = new URL(`/s/${encodeURIComponent(stream)}/index.m3u8`, tracker).href;
+    this.#port = new Port(door, {
+      stream,
+      key: toBase64Url(key.publicKey),
+      ...(ticket === undefined ? {} : { ticket }),
+      ...(verifyKey === undefined ? {} : { root: verifyKey }),
+      wall: Date.now(),
+      latency_ms: TARGET_LATENCY_S * 1_000,
+      data_channels: dataChannels ?? true,
+      seed: String(crypto.getRandomValues(new BigUint64Array(1))[0]),
+    });
+    this.#wants = new Wants((input) => this.#tell(input));
+    this.#gets = new Gets(
+      (id, body) => this.#tell((port) => port.got(id, body)),
+      (id, status) => this.#tell((port) => port.notGot(id, status)),
+    );
+    this.#edges = new Edges({
+      onopen: (edge, fingerprint) => this.#tell((port) => port.edgeOpen(edge, fingerprint)),
+      onclose: (edge) => this.#tell((port) => port.edgeClosed(edge)),
+      onmessage: (edge, frame) => this.#tell((port) => port.edgeSays(edge, frame)),
+      ...(certificate === undefined ? {} : { certificate }),
+    });
+    this.#socket = new TrackerSocket(`${tracker.replace(/^http/, 'ws')}/v1/viewer`, {
+      onmessage: (message) => this.#trackerSays(message),
+      onstate: (state) => {
+        if (state === 'open') this.#tell((port) => port.trackerOpen());
+        else if (state === 'waiting') this.#tell((port) => port.trackerClosed());
+      },
+    });
+    this.#reporting = setInterval(() => this.#report(), PLAYHEAD_MS);
+    globalThis.addEventListener?.('pagehide', this.#onpagehide);
+  }
+
+  /** Resolves when the tracker let us in. */
+  async joined(signal: AbortSignal): Promise<void> {
+    const timer = setTimeout(() => refuse('unreachable', 'the tracker does not answer'), JOIN_TIMEOUT_MS);
+    const refuse = (code: FaultCode | 'unreachable', message: string) =>
+      this.#joining?.reject(new SessionRefused(code, message));
+    const abort = () => this.#joining?.reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#joining = { resolve, reject };
+        this.#socket.connect();
+      });
+    } catch (error) {
+      this.#end();
+      throw error;
+    } finally {
+      this.#joining = undefined;
+      clearTimeout(timer);
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  get swarm(): Swarm {
+    return this;
+  }
+
+  load(request: MediaRequest, watch: Watch): ReturnType<Swarm['load']> {
+    return this.#wants.load(request, watch);
+  }
+
+  /** Absent where nobody listens, so that nobody pays for it. */
+  get played(): ((request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void) | undefined {
+    return this.#options.onplayed;
+  }
+
+  watch(playhead: Playhead): void {
+    this.#playhead = playhead;
+  }
+
+  stats(): PlayerStats {
+    const figures = this.#now();
+    const playhead = this.#playhead;
+    const at = playhead?.programDateTime;
+    const rendition = playhead?.rendition;
+    return {
+      mode: 'swarm',
+      bytes: { edge: figures.edge_bytes, peer: figures.peer_bytes, origin: figures.origin_bytes },
+      edges: figures.edges.map((edge) => this.#edgeStats(edge)),
+      pieces: { verified: figures.pieces_verified, rejected: figures.pieces_rejected },
+      vouchers: { signed: figures.vouchers_signed, accepted: figures.vouchers_accepted },
+      stalls: playhead?.stalls ?? { count: 0, ms: 0 },
+      bufferMs: playhead?.bufferMs ?? 0,
+      bitsPerSecond: figures.estimate,
+      ...(at === undefined || this.#state === 'closed' ? {} : { latencyMs: this.#port.wall() - at }),
+      ...(rendition === undefined ? {} : { rendition }),
+      ...(playhead?.startupMs === undefined ? {} : { startupMs: playhead.startupMs }),
+    };
+  }
+
+  close(): void {
+    if (this.#state !== 'open') return;
+    this.#tell((port) => port.leave());
+    // The swarm may have left at once, when there was nothing to sign.
+    if ((this.#state as string) === 'closed') return;
+    this.#state = 'leaving';
+    clearInterval(this.#reporting);
+    this.#wants.close();
+    this.#farewell = setTimeout(() => this.#end(), FAREWELL_MS);
+  }
+
+  #edgeStats({ edge, ready, primary, rtt_ms, payable, earned }: Figures['edges'][number]): EdgeStats {
+    const standing = primary ? 'primary' : 'standby';
+    return {
+      id: edge,
+      state: ready ? standing : this.#lost.has(edge) ? 'lost' : 'connecting',
+      payableBytes: payable,
+      paidMicros: earned,
+      ...(rtt_ms === 0 ? {} : { roundTripMs: rtt_ms }),
+    };
+  }
+
+  #now(): Figures {
+    const now = performance.now();
+    if (this.#figures !== undefined && (now - this.#figures.at < FIGURES_MS || this.#state === 'closed')) {
+      return this.#figures.figures;
+    }
+    const figures = this.#port.figures();
+    this.#figures = { at: now, figures };
+    return figures;
+  }
+
+  #report(): void {
+    const playhead = this.#playhead;
+    const at = playhead?.programDateTime;
+    if (playhead === undefined || at === undefined) return;
+    const { count, ms } = playhead.stalls;
+    this.#tell((port) => port.playhead(at, playhead.bufferMs, count, ms));
+  }
+
+  #trackerSays(message: ToViewer): void {
+    if (message.type === 'goaway') this.#socket.comeBack(message.retry_ms);
+    else this.#tell((port) => port.trackerSays(message));
+  }
+
+  /** Gives the swarm an input and does what it wants done. */
+  #tell(input: (port: Port) => void): void {
+    if (this.#state === 'closed') return;
+    try {
+      input(this.#port);
+      for (let output = this.#port.poll(); output !== undefined; output = this.#port.poll()) {
+        this.#do(output);
+        if ((this.#state as string) === 'closed') return;
+      }
+      this.#schedule(this.#port.deadline());
+    } catch (error) {
+      // The module trapped, or is not the one that this page belongs to.
+      const wasOpen = this.#state === 'open' && this.#joining === undefined;
+      this.#joining?.reject(error);
+      this.#end();
+      if (wasOpen) this.#options.onended?.(error);
+    }
+  }
+
+  #do(output: Output): void {
+    switch (output.kind) {
+      case 'tracker':
+        this.#socket.send(output.message);
+        if (output.message.type === 'leave') this.#end();
+        return;
+      case 'connect': return this.#edges.connect(output.edge, output.address);
+      case 'disconnect': return this.#edges.disconnect(output.edge);
+      case 'send': return this.#edges.send(output.edge, output.frame);
+      case 'get': return this.#gets.get(output.id, output.wish);
+      case 'abort': return this.#gets.abort(output.id);
+      case 'sign': return void this.#sign(output.id, output.message);
+      case 'answer': return this.#wants.answer(output.id, output.data);
+      case 'refuse': return this.#wants.refuse(output.id, output.status);
+      case 'event': return this.#happened(output.event);
+    }
+  }
+
+  async #sign(id: number, message: Uint8Array<ArrayBuffer>): Promise<void> {
+    const signature = await this.#key.sign(message);
+    this.#tell((port) => port.signed(id, signature));
+  }
+
+  #happened(event: SwarmEvent): void {
+    if (event.type === 'joined') this.#joining?.resolve();
+    else if (event.type === 'fault') {
+      this.#joining?.reject(new SessionRefused(event.code as FaultCode, event.message));
+    } else if (event.type === 'edge_ready') this.#lost.delete(event.edge);
+    else if (event.type === 'edge_lost') this.#lost.add(event.edge);
+    this.#options.onevent?.(event);
+  }
+
+  #schedule(at: number | undefined): void {
+    if (at === undefined || (this.#timer !== undefined && this.#timer.at <= at)) return;
+    clearTimeout(this.#timer?.id);
+    const pause = Math.min(Math.max(at - performance.now(), 0), TIMER_MS_MAX);
+    const due = () => {
+      this.#timer = undefined;
+      this.#tell((port) => port.timeout());
+    };
+    this.#timer = { at, id: setTimeout(due, pause) };
+  }
+
+  #end(): void {
+    if (this.#state === 'closed') return;
+    // The last figures stay readable.
+    try {
+      this.#figures = undefined;
+      this.#now();
+    } catch {
+      // A trapped module has none.
+    }
+    this.#state = 'closed';
+    globalThis.removeEventListener?.('pagehide', this.#onpagehide);
+    clearInterval(this.#reporting);
+    clearTimeout(this.#timer?.id);
+    clearTimeout(this.#farewell);
+    this.#wants.close();
+    this.#gets.close();
+    this.#edges.close();
+    this.#socket.close();
+    this.#port.close();
+  }
+}
