@@ -51,7 +51,7 @@ async fn a_voucher_is_booked_once_and_its_receipt_signed() {
         let ToViewer::Receipt { receipt } = link.hear().await else { panic!("a receipt") };
         let receipt = receipt.verify(&grant.tracker, Context::None).unwrap().clone();
         assert_eq!(receipt.payable, bytes);
-        assert_eq!(receipt.earned.0, i64::try_from(bytes * u64::from(PRICE) >> 30).unwrap());
+        assert_eq!(receipt.earned.0, i64::try_from((bytes * u64::from(PRICE)) >> 30).unwrap());
     }
     let (_, audit) = world.get("/v1/audit").await;
     assert_eq!((&audit["sum"], &audit["sound"]), (&json!(0), &json!(true)), "{audit}");
