@@ -1,6 +1,5 @@
-//! What an edge costs, as a process of its own. Not a test: it says numbers, when it is asked for.
-//!
-//! `cargo test -p millstream-edge --test edge -- --ignored --nocapture cost`
+//! What an edge costs, as a process of its own: says numbers (`cargo test -p millstream-edge --test edge --
+//! --nocapture cost`), and holds them within bounds that only a blunder passes.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -16,7 +15,11 @@ use crate::{
 };
 
 const VIEWERS: u8 = 24;
-const PARTS: u32 = 60;
+const PARTS: u32 = 20;
+
+/// An idle viewer takes a fifth of this.
+const IDLE_KIB_MAX: u64 = 512;
+
 /// A quarter of a second of 4 Mbit/s.
 const PART: u32 = 125_000;
 
@@ -47,8 +50,7 @@ impl Program {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "says numbers and holds nothing"]
-async fn cost() {
+async fn two_dozen_viewers_cost_within_bounds() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let ops = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -64,7 +66,7 @@ async fn cost() {
     let seen = world.tracker.saw("the program", |seen| seen.registered == 2).await;
     let (edge, address) = (seen.edge.unwrap(), seen.address.unwrap());
     while get(ops, "/readyz").await.0 != 200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // waits because HTTP answers only when asked
     }
     let before_kib = program.resident_kib();
     let mut viewers = Vec::new();
@@ -125,6 +127,8 @@ async fn cost() {
         delays[delays.len() / 2],
         delays[delays.len() - 1]
     );
+    assert_eq!(bad, 0);
+    assert!((open_kib - before_kib) / u64::from(VIEWERS) < IDLE_KIB_MAX, "{before_kib} to {open_kib} KiB");
     let (_, status) = get(ops, "/v1/status").await;
     assert!(status.contains("earnings"), "{status}");
     world.edge.stop().await;

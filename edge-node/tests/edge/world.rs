@@ -67,7 +67,7 @@ impl Running {
             if says(&status) {
                 return status;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await; // waits because HTTP answers only when asked
         }
         unreachable!("the edge never said: {what}: {:#?}", (self.status)())
     }

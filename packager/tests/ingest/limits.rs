@@ -213,7 +213,7 @@ async fn a_slow_segmenter_stops_the_publisher_and_loses_nothing() {
     // Nobody takes events: the publisher comes to a halt with the queue and the sockets' buffers full.
     let mut last = 0;
     loop {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await; // waits because that nothing moves any more only time can tell
         let now = sent.load(std::sync::atomic::Ordering::Relaxed);
         if now == last && now > 0 {
             break;

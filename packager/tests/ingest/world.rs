@@ -62,7 +62,7 @@ pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
 pub(crate) async fn until(mut done: impl FnMut() -> bool) {
     within(async {
         while !done() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // waits because the condition has no event
         }
     })
     .await;

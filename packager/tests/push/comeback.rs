@@ -98,7 +98,7 @@ async fn streams_of_one_kind_of_track_work() {
         let _encoder = encoder.spawn().unwrap();
         within(async {
             while world.get(&format!("{name}.m3u8")).await.status() != 200 {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await; // waits because HTTP answers only when asked
             }
         })
         .await;

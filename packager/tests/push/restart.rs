@@ -57,7 +57,7 @@ impl Program {
                 if response.status() == 200 {
                     return response.bytes().await.unwrap().to_vec();
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await; // waits because HTTP answers only when asked
             }
         })
         .await
@@ -73,7 +73,7 @@ impl Program {
                 if segment >= *first.get_or_insert(segment) + segments {
                     return;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await; // waits because HTTP answers only when asked
             }
         })
         .await;

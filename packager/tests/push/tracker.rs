@@ -147,7 +147,7 @@ async fn world(tracker: SocketAddr, away_ms: u64) -> World {
 async fn until(mut done: impl FnMut() -> bool) {
     within(async {
         while !done() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await; // waits because the condition has no event
         }
     })
     .await;
@@ -274,7 +274,7 @@ async fn a_delegation_that_is_nearly_over_is_renewed_under_way() {
             {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await; // waits because the condition has no event
         }
     })
     .await;

@@ -99,7 +99,7 @@ impl World {
                 if response.status() == 200 {
                     return response.text().await.unwrap();
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await; // waits because HTTP answers only when asked
             }
         })
         .await
@@ -120,7 +120,7 @@ impl World {
     pub(crate) async fn state(&self, state: &str) {
         within(async {
             while self.status().await["state"] != state {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await; // waits because HTTP answers only when asked
             }
         })
         .await;

@@ -115,7 +115,7 @@ async fn a_feed_begins_with_the_newest_segment_and_everything_verifies() {
     // The server notices with the next frame that it cannot send.
     while world.stream.feeds() > 0 {
         world.run(1);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // waits because the server alone notices that the reader is gone
     }
 }
 
@@ -249,7 +249,7 @@ async fn there_are_so_many_feeds_and_no_more() {
     drop(first);
     while world.stream.feeds() > 1 {
         world.run(1);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // waits because the server alone notices that the reader is gone
     }
     assert_eq!(world.status("feed?rendition=video").await, 200);
     for query in ["", "rendition=other", "rendition=", "rendition=video&from=x"] {
@@ -310,7 +310,7 @@ async fn a_slow_feed_skips_once_and_is_closed_when_it_stays_behind() {
     reader.until_part(0).await;
     // More than the sockets take: the feed stands still in the middle.
     world.run(63);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await; // waits because a socket does not tell that it is full
     let mut gap = None;
     while gap.is_none() {
         if let Some(Frame::Gap { from, next, .. }) = reader.believe().await {
