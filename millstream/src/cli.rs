@@ -22,6 +22,9 @@ use crate::up;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// What is logged, to standard error: a level, or levels for some targets.
+    #[arg(long, global = true, default_value = "info", value_name = "FILTER", env = "RUST_LOG")]
+    log: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -35,7 +38,7 @@ enum Command {
 /// Runs the command of the process's arguments.
 pub(crate) fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    telemetry::init(&telemetry::Config::default())?;
+    telemetry::init(&telemetry::Config { filter: cli.log, ..Default::default() })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         match cli.command {
