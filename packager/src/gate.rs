@@ -10,9 +10,10 @@ mod tracker;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use millstream_model::{PublicKey, StreamId, TrackerId, WallTime};
+use millstream_model::{Instant, PublicKey, StreamId, TrackerId, WallTime};
 use millstream_service::Secret;
 use millstream_wire::{
     media::Delegation,
@@ -90,7 +91,11 @@ pub struct Gate {
 struct Known {
     key: Secret<String>,
     permission: Permission,
+    at: Instant,
 }
+
+/// From a yes until the stream is on: a publisher that was let in and left at once must not keep a place for ever.
+const UNUSED: Duration = Duration::from_secs(60);
 
 impl Gate {
     /// A gate for `packager`, for at most `streams_max` streams.
@@ -113,6 +118,11 @@ impl Gate {
         let key = self.known().get(stream).map(|known| known.key.clone());
         let key = key.ok_or_else(|| Refusal::new("its stream key is not known any more"))?;
         self.ask(&key).await
+    }
+
+    /// Forgets what was allowed and never came on.
+    pub fn forget_unused(&self, now: Instant, is_on: impl Fn(&StreamId) -> bool) {
+        self.known().retain(|stream, known| now.since(known.at) < UNUSED || is_on(stream));
     }
 
     /// A stream is over: its key is forgotten.
@@ -154,7 +164,8 @@ impl Gate {
         if known.len() >= self.streams_max && !known.contains_key(&permission.stream) {
             return Err(Refusal::new(format!("this packager carries {} streams already", known.len())));
         }
-        known.insert(permission.stream.clone(), Known { key: key.clone(), permission: permission.clone() });
+        let fresh = Known { key: key.clone(), permission: permission.clone(), at: self.clock.now() };
+        known.insert(permission.stream.clone(), fresh);
         Ok(permission)
     }
 
@@ -163,6 +174,9 @@ impl Gate {
         let known = self.known();
         let mut same = known.values().filter(|known| known.key.matches(key.expose().as_bytes()));
         let permission = same.next().map(|known| known.permission.clone())?;
+        if permission.delegation.unverified().expires <= self.time() {
+            return None;
+        }
         tracing::warn!(stream = %permission.stream, "the tracker is out of reach; a known publisher may go on");
         Some(permission)
     }
@@ -186,3 +200,6 @@ enum No {
     /// The judge could not be asked.
     Unreachable(Refusal),
 }
+
+#[cfg(test)]
+mod tests;

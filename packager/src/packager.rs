@@ -32,6 +32,9 @@ const KEY_FILE: &str = "packager.key";
 /// The root key of a packager without a tracker.
 const ROOT_FILE: &str = "root.key";
 
+/// How often what was allowed and never used is forgotten.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+
 /// Sessions that the status names.
 const SESSIONS_SHOWN: usize = 100;
 
@@ -48,6 +51,7 @@ pub struct Packager {
     ops: ops::Listener,
     metrics: Arc<Metrics>,
     key: PublicKey,
+    clock: Clock,
     addresses: Addresses,
 }
 
@@ -132,6 +136,7 @@ impl Packager {
             ops,
             metrics,
             key,
+            clock,
             addresses,
         })
     }
@@ -157,7 +162,7 @@ impl Packager {
     /// Serves until `shutdown`, then drains: publishers are told to go, requests in hand are answered, feeds say
     /// goodbye. Streams are not ended: their publishers will come back.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let Self { config, tasks, mut ingest, gate, streams, origin, metrics, addresses, .. } = self;
+        let Self { config, tasks, mut ingest, gate, streams, origin, metrics, clock, addresses, .. } = self;
         let ready = self.ops.gate("origin", "starting");
         let status =
             Status { addresses: addresses.clone(), streams: Arc::clone(&streams), origin: origin.clone() };
@@ -181,9 +186,11 @@ impl Packager {
         info!(rtmp = %addresses.rtmp, origin = addresses.origin_url, key = %self.key, "packager is ready");
 
         let mut shutdown = std::pin::pin!(shutdown);
+        let mut tidy = tokio::time::interval(TIDY_EVERY);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
+                _ = tidy.tick() => gate.forget_unused(clock.now(), |stream| streams.get(stream).is_some()),
                 lost = tasks.lost() => {
                     warn!(task = %lost, "ending, for a vital task is lost");
                     break;

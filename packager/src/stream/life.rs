@@ -82,6 +82,8 @@ pub(crate) struct Life {
     sequence: Sequence,
     /// The first numbers that this process did not use.
     next: Numbers,
+    /// The last show's. While the tracker is away, a new show may have to go on in its generation.
+    signer: Option<Signer>,
 }
 
 /// What one show is made with.
@@ -102,7 +104,7 @@ impl Life {
             }
         };
         let next = sequence.start();
-        let mut life = Self { stream, means, inbox, sequence, next };
+        let mut life = Self { stream, means, inbox, sequence, next, signer: None };
         let mut arrival = life.inbox.recv().await;
         while let Some(first) = arrival {
             arrival = match life.show(first).await {
@@ -154,6 +156,7 @@ impl Life {
             return After::Stopped;
         }
         self.end(&mut work).await;
+        self.signer = Some(work.signer);
         After::Ended
     }
 
@@ -166,8 +169,11 @@ impl Life {
             next_discontinuity: self.next.discontinuity,
             media_start_ms: self.next.media_ms,
         });
-        let id = self.stream.id().clone();
-        let signer = Signer::new(id, self.means.key.clone(), generation, self.next);
+        let signer = match self.signer.take() {
+            // Another signer would give out the generation's catalog versions a second time.
+            Some(signer) if signer.generation() == generation => signer,
+            _ => Signer::new(self.stream.id().clone(), self.means.key.clone(), generation, self.next),
+        };
         self.stream.begin(permission);
         info!(generation, "stream begins");
         Ok(Work { segmenter, signer, complaints: 0 })

@@ -258,6 +258,32 @@ async fn while_the_tracker_is_away_the_stream_goes_on_and_its_publisher_may_come
 }
 
 #[tokio::test]
+async fn a_stream_that_ended_while_the_tracker_is_away_begins_again_in_its_chain() {
+    let tracker = Tracker::new();
+    let (address, tasks) = tracker.serve(localhost()).await;
+    let world = world(address, 300).await;
+    let file = media(60, 20).await;
+    let mut encoder = push(&file, "1", &world.rtmp(KEY));
+    world.begun().await;
+    let mut receiver = Receiver::new(root().public());
+    receiver.start(&world.bytes("start").await);
+    tasks.shutdown(Duration::from_secs(5)).await;
+    encoder.kill().await.unwrap();
+    world.state("ended").await;
+    receiver.start(&world.bytes("start").await);
+    let old = receiver.newest("video").clone();
+    let _encoder = push(&file, "1", &world.rtmp(KEY));
+    world.state("live").await;
+    world.begun().await;
+    // Nothing of the generation is said twice and differently: a receiver would call that a fork.
+    receiver.start(&world.bytes("start").await);
+    let new = receiver.newest("video");
+    assert_eq!(new.generation, old.generation);
+    assert!(new.number > old.number && new.segment > old.segment && new.discontinuity > old.discontinuity);
+    assert!(!receiver.chain.catalog().unwrap().ended);
+}
+
+#[tokio::test]
 async fn a_delegation_that_is_nearly_over_is_renewed_under_way() {
     let tracker = Tracker::new();
     tracker.book(|book| book.short_lived = 1);
