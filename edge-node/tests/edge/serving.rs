@@ -155,6 +155,8 @@ async fn a_feed_that_breaks_goes_on_without_a_hole_or_a_double() {
     }
     assert!(world.origin.feeds.load(Ordering::Relaxed) > 1);
     assert_eq!(viewer.received, 6 * 90_000);
+    let fed = world.origin.bytes.load(Ordering::Relaxed);
+    assert!(fed < 6 * 91_000, "it goes on where it stopped: {fed}");
     world.edge.stop().await;
 }
 
