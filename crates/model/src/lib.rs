@@ -11,13 +11,15 @@ extern crate alloc;
 mod binary;
 mod id;
 mod key;
+mod map;
 mod money;
 mod size;
 mod time;
 
-pub use binary::TextError;
+pub use binary::{TextError, base64url, from_base64url};
 pub use id::{RenditionId, SLUG_BYTES_MAX, SessionId, SlugError, StreamId};
 pub use key::{EdgeId, Fingerprint, Hash, PublicKey, SessionKey, SessionSignature, Signature, TrackerId};
+pub use map::{Map, Set};
 pub use money::{GIB, Micros, Price};
 pub use size::{BitRate, PART_BYTES_MAX, PIECE_BYTES, PIECES_PER_PART_MAX, piece_count, piece_len};
 pub use time::{Instant, MediaTime, WallTime};

@@ -59,7 +59,12 @@ impl Value {
 
     /// A list, each element read the same way.
     pub(crate) fn list<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
-        if let Self::List(values) = self { values.iter().map(read).collect() } else { None }
+        let Self::List(values) = self else { return None };
+        let mut list = Vec::with_capacity(values.len());
+        for value in values {
+            list.push(read(value)?);
+        }
+        Some(list)
     }
 }
 
@@ -384,13 +389,15 @@ mod tests {
             to.number("number", u64::MAX);
             to.number("zero", 0_u32);
             to.flag("flag", true);
-            to.member("none", |to| to.list([0_u64; 0].into_iter(), Writer::number));
-            to.member("list", |to| to.list([1_u64, 20].into_iter(), Writer::number));
+            to.member("none", |to| to.list([true; 0].into_iter(), |to, flag| to.flag(!flag)));
+            to.member("list", |to| {
+                to.list([1_u64, 20].into_iter(), |to, n| to.object(|to| to.number("n", n)));
+            });
             to.member("object", |to| to.object(|_| {}));
         });
         let theirs: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let wanted = json!({"text": "a\"b\\c\n\u{1f}🎥", "number": u64::MAX, "zero": 0, "flag": true, "none": [],
-            "list": [1, 20], "object": {}});
+            "list": [{"n": 1}, {"n": 20}], "object": {}});
         assert_eq!(theirs, wanted);
     }
 }

@@ -1,8 +1,8 @@
 //! HTTP requests under way, and those that wait for another attempt.
 
-use millstream_model::{Instant, RenditionId};
+use millstream_model::{Instant, Map, RenditionId};
 
-use crate::{limits::FETCHES_MAX, map::Map, port::FetchId};
+use crate::{limits::FETCHES_MAX, port::FetchId};
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One edge as this viewer knows it: the connection's phase, what came, what was vouched for.
 
-use millstream_model::{EdgeId, Instant, Micros, RenditionId, SessionId, StreamId, TrackerId};
+use millstream_model::{EdgeId, Instant, Map, Micros, RenditionId, SessionId, StreamId, TrackerId};
 use millstream_wire::{
     frame::Subscription,
     session::{Grant, Voucher},
@@ -10,7 +10,6 @@ use millstream_wire::{
 
 use crate::{
     limits::{ATTEMPTS_MAX, BAD_PIECES_MAX, RETRY_MS, VOUCHER_MS},
-    map::Map,
     port::SignId,
     stats::EdgeStats,
 };

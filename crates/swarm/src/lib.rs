@@ -23,7 +23,6 @@ mod edges;
 mod fetch;
 mod lane;
 mod limits;
-mod map;
 mod origin;
 mod part;
 mod pick;

@@ -3,12 +3,11 @@
 use alloc::{string::String, vec::Vec};
 
 use bytes::{Bytes, BytesMut};
-use millstream_model::{EdgeId, Instant};
+use millstream_model::{EdgeId, Instant, Map, Set};
 use millstream_wire::media::Record;
 
 use crate::{
     limits::{HOLE_MS, RECORDS_MAX, WANTED_MS},
-    map::{Map, Set},
     part::Part,
     port::FetchId,
 };

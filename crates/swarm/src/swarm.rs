@@ -6,7 +6,7 @@
 use alloc::{collections::VecDeque, vec::Vec};
 
 use bytes::Bytes;
-use millstream_model::{EdgeId, Instant, RenditionId, WallTime};
+use millstream_model::{EdgeId, Instant, Map, RenditionId, WallTime};
 use millstream_wire::{
     chain::Chain,
     frame::Frame,
@@ -19,7 +19,6 @@ use crate::{
     fetch::{Fetches, Purpose},
     lane::Lane,
     limits::{MEDIA_BYTES_MAX, RECORDS_BYTES_MAX},
-    map::Map,
     port::{Config, Event, Input, Output, SignId},
     rate::Estimate,
     rendition::Rendition,

@@ -2,9 +2,10 @@
 
 use alloc::string::String;
 
+use millstream_model::Map;
+
 use crate::{
     limits::WANTS_MAX,
-    map::Map,
     port::{Resource, WantId},
 };
 

@@ -4,10 +4,8 @@
 //! look at media bytes: a piece is checked against the hash in an accepted record ([`Chain`]'s callers do that
 //! where the bytes are).
 
-use alloc::collections::BTreeMap;
-
 use bytes::Bytes;
-use millstream_model::{Hash, PublicKey, RenditionId, StreamId, WallTime};
+use millstream_model::{Hash, Map, PublicKey, RenditionId, StreamId, WallTime};
 use thiserror::Error;
 
 use crate::{
@@ -17,6 +15,9 @@ use crate::{
 
 /// Links remembered per rendition: four minutes of 250 ms parts, more than any live window between two resyncs.
 pub const LINKS_MAX: usize = 1_024;
+
+/// What is left of them when that is too many: forgetting moves the rest, so it is done for many at once.
+const LINKS_KEPT: usize = LINKS_MAX - 128;
 
 /// Catalog versions remembered of a generation: each means a change of codec or size, of which a live window holds
 /// few.
@@ -86,15 +87,15 @@ pub struct Chain {
     root: PublicKey,
     delegation: Option<(Delegation, Bytes)>,
     /// By version; the last is in force.
-    catalogs: BTreeMap<u32, (Catalog, Bytes)>,
-    links: BTreeMap<RenditionId, BTreeMap<u64, Link>>,
+    catalogs: Map<u32, (Catalog, Bytes)>,
+    links: Map<RenditionId, Map<u64, Link>>,
 }
 
 impl Chain {
     /// Believes only what `root` (pinned in the page, or named by the tracker) stands behind.
     #[must_use]
     pub const fn new(stream: StreamId, root: PublicKey) -> Self {
-        Self { stream, root, delegation: None, catalogs: BTreeMap::new(), links: BTreeMap::new() }
+        Self { stream, root, delegation: None, catalogs: Map::new(), links: Map::new() }
     }
 
     /// The stream.
@@ -202,7 +203,7 @@ impl Chain {
             if self.catalogs.first_key_value().is_some_and(|(oldest, _)| version < *oldest) {
                 return Ok(Accepted::Old);
             }
-            self.catalogs.pop_first();
+            self.catalogs.keep_last(CATALOGS_MAX - 1);
         }
         let newest = self.catalog().is_none_or(|known| known.version < version);
         self.catalogs.insert(version, (catalog.clone(), signed.bytes().clone()));
@@ -222,7 +223,7 @@ impl Chain {
             return Err(Refused::Catalog);
         }
         let digest = signed.digest();
-        let empty = BTreeMap::new();
+        let empty = Map::new();
         let links = self.links.get(&record.rendition).unwrap_or(&empty);
         if let Some(known) = links.get(&record.number) {
             if known.digest == digest {
@@ -231,7 +232,7 @@ impl Chain {
             signed.verify(&packager, Context::Stream(&self.stream))?;
             return Err(Refused::Fork);
         }
-        if links.len() >= LINKS_MAX && links.first_key_value().is_some_and(|(n, _)| record.number < *n) {
+        if links.len() >= LINKS_KEPT && links.first_key_value().is_some_and(|(n, _)| record.number < *n) {
             return Ok(Accepted::Old);
         }
         let link = Link {
@@ -251,10 +252,10 @@ impl Chain {
         if !fits {
             return Err(Refused::Broken);
         }
-        let links = self.links.entry(record.rendition).or_default();
+        let links = self.links.or_insert_with(record.rendition, Map::new);
         links.insert(record.number, link);
         if links.len() > LINKS_MAX {
-            links.pop_first();
+            links.keep_last(LINKS_KEPT);
         }
         Ok(Accepted::New)
     }

@@ -6,8 +6,8 @@
 
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
-use millstream_model::{Hash, PublicKey, SessionKey, StreamId};
+use bytes::Bytes;
+use millstream_model::{Hash, PublicKey, SessionKey, StreamId, base64url, from_base64url};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -255,8 +255,7 @@ pub fn sha256(bytes: &[u8]) -> Hash {
 /// Text form of a signed object, for JSON and HTTP headers: base64url without padding.
 impl<T> core::fmt::Display for Signed<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        use base64::Engine as _;
-        f.write_str(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&self.bytes))
+        f.write_str(&base64url(&self.bytes))
     }
 }
 
@@ -267,7 +266,6 @@ impl<T: Body> core::str::FromStr for Signed<T> {
     type Err = codec::Error;
 
     fn from_str(text: &str) -> Result<Self, codec::Error> {
-        use base64::Engine as _;
         if text.len() > TEXT_BYTES_MAX {
             return Err(codec::Error::Over {
                 what: "signed object",
@@ -275,10 +273,8 @@ impl<T: Body> core::str::FromStr for Signed<T> {
                 max: TEXT_BYTES_MAX as u64,
             });
         }
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|_| codec::Error::Text("signed object"))?;
-        Self::decode(BytesMut::from(bytes.as_slice()).freeze())
+        let bytes = from_base64url(text).map_err(|_| codec::Error::Text("signed object"))?;
+        Self::decode(Bytes::from(bytes))
     }
 }
 

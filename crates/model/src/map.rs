@@ -1,14 +1,14 @@
 //! A map and a set kept as sorted vectors.
 //!
 //! As `BTreeMap` and `BTreeSet`, for a few hundred entries that mostly come in order, at a tenth of the code: each
-//! `BTreeMap` of another type is 5 KB of wasm that every viewer would download.
+//! `BTreeMap` of another type is 5 KB of wasm that every viewer would download. What a browser runs uses these.
 
 use alloc::vec::Vec;
 use core::ops::{Bound, Index, RangeBounds};
 
 /// A map whose keys are in order.
 #[derive(Debug, Clone)]
-pub(crate) struct Map<K, V>(Vec<(K, V)>);
+pub struct Map<K, V>(Vec<(K, V)>);
 
 impl<K, V> Default for Map<K, V> {
     fn default() -> Self {
@@ -17,62 +17,88 @@ impl<K, V> Default for Map<K, V> {
 }
 
 impl<K, V> Map<K, V> {
-    pub(crate) const fn new() -> Self {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    pub(crate) const fn len(&self) -> usize {
+    /// How many entries.
+    #[must_use]
+    pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> + Clone {
+    /// All entries, in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> + Clone {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
-    pub(crate) fn keys(&self) -> impl DoubleEndedIterator<Item = &K> {
+    /// All keys, in order.
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> {
         self.0.iter().map(|(key, _)| key)
     }
 
-    pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
+    /// All values, in their keys' order.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
     }
 
-    pub(crate) fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut V> {
+    /// The same, to be changed.
+    pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut V> {
         self.0.iter_mut().map(|(_, value)| value)
     }
 
-    pub(crate) fn first_key_value(&self) -> Option<(&K, &V)> {
+    /// The entry with the lowest key.
+    pub fn first_key_value(&self) -> Option<(&K, &V)> {
         self.0.first().map(|(key, value)| (key, value))
     }
 
-    pub(crate) fn last_key_value(&self) -> Option<(&K, &V)> {
+    /// The entry with the highest key.
+    pub fn last_key_value(&self) -> Option<(&K, &V)> {
         self.0.last().map(|(key, value)| (key, value))
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Removes the first entries, all but `count`.
+    pub fn keep_last(&mut self, count: usize) {
+        self.0.drain(..self.0.len().saturating_sub(count));
+    }
+
+    /// Removes all entries.
+    pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    pub(crate) fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
+    /// Removes the entries that `keep` is false for.
+    pub fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
         self.0.retain(|(key, value)| keep(key, value));
     }
 }
 
 impl<K: Ord, V> Map<K, V> {
-    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+    /// The value of `key`.
+    pub fn get(&self, key: &K) -> Option<&V> {
         self.find(key).ok().and_then(|at| self.0.get(at)).map(|(_, value)| value)
     }
 
-    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    /// The value of `key`, to be changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.find(key).ok().and_then(|at| self.0.get_mut(at)).map(|(_, value)| value)
     }
 
-    pub(crate) fn contains_key(&self, key: &K) -> bool {
+    /// Whether there is a value of `key`.
+    pub fn contains_key(&self, key: &K) -> bool {
         self.find(key).is_ok()
     }
 
     /// Puts `value` in the place of any that was there.
-    pub(crate) fn insert(&mut self, key: K, value: V) {
+    pub fn insert(&mut self, key: K, value: V) {
         match self.find(&key) {
             Ok(at) => {
                 if let Some(entry) = self.0.get_mut(at) {
@@ -84,7 +110,7 @@ impl<K: Ord, V> Map<K, V> {
     }
 
     /// The value of `key`, made if there is none.
-    pub(crate) fn or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+    pub fn or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let at = match self.find(&key) {
             Ok(at) => at,
             Err(at) => {
@@ -95,15 +121,13 @@ impl<K: Ord, V> Map<K, V> {
         &mut self.0[at].1
     }
 
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    /// Removes an entry; its value.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         self.find(key).ok().map(|at| self.0.remove(at).1)
     }
 
     /// The entries whose keys are in `range`.
-    pub(crate) fn range(
-        &self,
-        range: impl RangeBounds<K>,
-    ) -> impl DoubleEndedIterator<Item = (&K, &V)> + Clone {
+    pub fn range(&self, range: impl RangeBounds<K>) -> impl DoubleEndedIterator<Item = (&K, &V)> + Clone {
         let start = match range.start_bound() {
             Bound::Unbounded => 0,
             Bound::Included(key) => self.0.partition_point(|(known, _)| known < key),
@@ -136,22 +160,33 @@ impl<K: Ord, V> Index<&K> for Map<K, V> {
 
 /// A set in order.
 #[derive(Debug, Clone)]
-pub(crate) struct Set<K>(Map<K, ()>);
+pub struct Set<K>(Map<K, ()>);
+
+impl<K: Ord> Default for Set<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl<K: Ord> Set<K> {
-    pub(crate) const fn new() -> Self {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Self {
         Self(Map::new())
     }
 
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &K> {
+    /// All members, in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &K> {
         self.0.keys()
     }
 
-    pub(crate) fn insert(&mut self, key: K) {
+    /// Adds a member.
+    pub fn insert(&mut self, key: K) {
         self.0.insert(key, ());
     }
 
-    pub(crate) fn remove(&mut self, key: &K) {
+    /// Removes a member.
+    pub fn remove(&mut self, key: &K) {
         self.0.remove(key);
     }
 }
@@ -185,7 +220,13 @@ mod tests {
                         ours.clear();
                         model.clear();
                     }
-                    6..20 => {
+                    6 => {
+                        ours.keep_last(usize::from(key));
+                        while model.len() > usize::from(key) {
+                            model.pop_first();
+                        }
+                    }
+                    7..24 => {
                         ours.insert(key, value);
                         model.insert(key, value);
                     }
@@ -196,6 +237,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(ours.len(), model.len());
+                prop_assert_eq!(ours.is_empty(), model.is_empty());
                 prop_assert!(ours.iter().eq(model.iter()));
                 prop_assert!(ours.keys().rev().eq(model.keys().rev()));
                 prop_assert!(ours.values().eq(model.values()));
