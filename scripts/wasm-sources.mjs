@@ -28,7 +28,7 @@ if (process.argv.includes('--write')) {
 function sourcesHash() {
   const workspace = dependencies(read('Cargo.toml'), (section) => section === 'workspace.dependencies');
   const locked = lockedPackages(read('Cargo.lock'));
-  const compiling = /CARGO_PROFILE_|RUSTFLAGS|-C|-Z|cargo rustc|_max=/;
+  const compiling = /CARGO_PROFILE_|RUSTFLAGS|-C|-Z|cargo rustc|_max=|--enable/;
   const inputs = new Map([['scripts/wasm', read('scripts/wasm').split('\n').filter((line) => compiling.test(line)).join('\n')]]);
   const outside = new Set();
 

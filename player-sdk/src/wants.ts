@@ -3,6 +3,8 @@
 import { LoadFailure, type MediaAnswer, type MediaRequest, type Watch } from './hls/swarm';
 import type { Port } from './wasm/port';
 
+const ENDED = 'the session ended';
+
 interface Want {
   resolve(answer: MediaAnswer): void;
   reject(error: unknown): void;
@@ -13,6 +15,7 @@ export class Wants {
   readonly #open = new Map<number, Want>();
   readonly #tell: (input: (port: Port) => void) => void;
   #last = 0;
+  #isClosed = false;
 
   /** `tell` gives the swarm an input, then does what it wants done. */
   constructor(tell: (input: (port: Port) => void) => void) {
@@ -48,7 +51,7 @@ export class Wants {
         forget();
         want.reject(new LoadFailure(0, 'aborted'));
       };
-      if (signal.aborted) return reject(new LoadFailure(0, 'aborted'));
+      if (signal.aborted || this.#isClosed) return reject(new LoadFailure(0, this.#isClosed ? ENDED : 'aborted'));
       signal.addEventListener('abort', abort, { once: true });
       if (request.blocking !== undefined) {
         // What there is by then: hls.js takes an unchanged playlist calmly and counts a timeout as an error.
@@ -71,7 +74,8 @@ export class Wants {
 
   /** Nothing will be answered any more. */
   close(): void {
-    for (const want of [...this.#open.values()]) want.reject(new LoadFailure(0, 'the session ended'));
+    this.#isClosed = true;
+    for (const want of [...this.#open.values()]) want.reject(new LoadFailure(0, ENDED));
   }
 }
 

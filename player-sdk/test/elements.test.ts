@@ -3,7 +3,10 @@
 
 import Hls from 'hls.js';
 import { afterEach, beforeEach, describe, expect, it, type Mock, vi } from 'vitest';
-import { type ErrorDetail, MillstreamPlayer, MillstreamStats, type ModeDetail, type Session } from '../src/index';
+import {
+  type ErrorDetail, MillstreamPlayer, MillstreamStats, type ModeDetail, type Session, type SessionOptions, SessionRefused,
+  type SwarmEvent,
+} from '../src/index';
 import { bytesText, durationText, moneyText, rateText } from '../src/element/text';
 import type { PlayerStats } from '../src/stats';
 
@@ -110,10 +113,12 @@ describe('<millstream-player>', () => {
       swarm: { bandwidth: { bitsPerSecond: () => 0, firstByteMs: () => 0 }, load: () => new Promise(() => {}) },
       url: 'http://origin/s/demo/index.m3u8',
       stats: () => STATS,
+      watch: vi.fn(),
       close: vi.fn<() => void>(),
     };
   }
 
+  const KEY = 'A'.repeat(43);
   const tracker = { stream: 'demo', tracker: 'http://tracker.example/' };
   const answers = (body: unknown) =>
     vi.stubGlobal('fetch', vi.fn().mockResolvedValue({ ok: true, json: () => Promise.resolve(body) }));
@@ -122,10 +127,11 @@ describe('<millstream-player>', () => {
     const opened = session();
     const open = vi.fn().mockResolvedValue(opened);
     MillstreamPlayer.openSession = open;
-    const element = await player({ ...tracker, 'verify-key': 'pinned', ticket: 'jwt', autoplay: '', muted: '' });
-    expect(open.mock.calls[0]![0]).toEqual({
-      stream: 'demo', tracker: 'http://tracker.example', verifyKey: 'pinned', ticket: 'jwt',
+    const element = await player({ ...tracker, 'verify-key': KEY, ticket: 'jwt', autoplay: '', muted: '' });
+    expect(open.mock.calls[0]![0]).toMatchObject({
+      stream: 'demo', tracker: 'http://tracker.example', verifyKey: KEY, ticket: 'jwt', dataChannels: true,
     });
+    expect(opened.watch).toHaveBeenCalledOnce();
     expect(Hls.prototype.loadSource).toHaveBeenCalledWith(opened.url);
     expect(element.hls!.config.fLoader).toBeDefined();
     expect(element.video.muted).toBe(true);
@@ -138,7 +144,6 @@ describe('<millstream-player>', () => {
 
   it.each([
     ['secure-context', () => vi.stubGlobal('isSecureContext', false)],
-    ['webrtc', () => vi.stubGlobal('RTCPeerConnection', undefined)],
     ['webcrypto', () => vi.stubGlobal('crypto', {})],
     ['wasm', () => vi.stubGlobal('WebAssembly', undefined)],
   ] as const)('plays plain HLS with a named error where %s is missing', async (name, take) => {
@@ -154,11 +159,86 @@ describe('<millstream-player>', () => {
   });
 
   it('plays plain HLS where no session can be had', async () => {
-    MillstreamPlayer.openSession = vi.fn().mockRejectedValue(new Error('no_funds'));
+    MillstreamPlayer.openSession = vi.fn().mockRejectedValue(new SessionRefused('no_funds', 'the budget is used up'));
     answers({ origin: 'http://origin.example', token: 'abc' });
+    const element = await player(tracker);
+    expect(errors).toMatchObject([{ name: 'no-session', code: 'no_funds', fatal: false }]);
+    expect(modes).toEqual([{ mode: 'plain', reason: 'no-session' }]);
+    expect(Hls.prototype.loadSource).toHaveBeenCalledWith('http://origin.example/s/demo/index.m3u8');
+    const xhr = { setRequestHeader: vi.fn() };
+    element.hls!.config.xhrSetup!(xhr as unknown as XMLHttpRequest, 'http://origin.example/', undefined as never);
+    expect(xhr.setRequestHeader).toHaveBeenCalledWith('Authorization', 'Bearer abc');
+    expect(element.stats).toMatchObject({ mode: 'plain', stalls: { count: 0, ms: 0 } });
+  });
+
+  it('stays in the swarm without data channels where WebRTC is missing, and says so', async () => {
+    vi.stubGlobal('RTCPeerConnection', undefined);
+    const open = vi.fn().mockResolvedValue(session());
+    MillstreamPlayer.openSession = open;
     await player(tracker);
-    expect(errors).toMatchObject([{ name: 'no-session', fatal: false }]);
-    expect(Hls.prototype.loadSource).toHaveBeenCalledWith('http://origin.example/s/demo/index.m3u8?token=abc');
+    expect(open.mock.calls[0]![0]).toMatchObject({ dataChannels: false });
+    expect(errors).toMatchObject([{ name: 'webrtc', fatal: false }]);
+    expect(modes).toEqual([{ mode: 'swarm', reason: 'webrtc' }]);
+  });
+
+  it('does not play with a root key that is none', async () => {
+    MillstreamPlayer.openSession = vi.fn();
+    await player({ ...tracker, 'verify-key': 'typo' });
+    expect(errors).toMatchObject([{ name: 'bad-attributes', fatal: true }]);
+    expect(MillstreamPlayer.openSession).not.toHaveBeenCalled();
+  });
+
+  it('tells of edges, bad pieces and payments', async () => {
+    let tell!: (event: SwarmEvent) => void;
+    MillstreamPlayer.openSession = (options: SessionOptions) => {
+      tell = options.onevent!;
+      return Promise.resolve(session());
+    };
+    const told: unknown[] = [];
+    const element = await player(tracker);
+    for (const name of ['ms-edge', 'ms-bad-piece', 'ms-paid']) {
+      element.addEventListener(name, (event) => told.push([name, (event as CustomEvent).detail]));
+    }
+    tell({ type: 'edge_ready', edge: 'a', after_ms: 40 });
+    tell({ type: 'bad_piece', edge: 'a', rendition: 'video', number: 7 });
+    tell({ type: 'bad_piece', rendition: 'video', number: 8 });
+    tell({ type: 'edge_lost', edge: 'a', reason: 'bad' });
+    tell({ type: 'paid', edge: 'a', earned: 18 });
+    expect(told).toEqual([
+      ['ms-edge', { edge: 'a', state: 'connected', afterMs: 40 }],
+      ['ms-bad-piece', { source: 'a', rendition: 'video', number: 7 }],
+      ['ms-bad-piece', { source: 'origin', rendition: 'video', number: 8 }],
+      ['ms-edge', { edge: 'a', state: 'lost', reason: 'bad' }],
+      ['ms-paid', { edge: 'a', earnedMicros: 18 }],
+    ]);
+  });
+
+  it('goes on with plain HLS when the swarm ends', async () => {
+    let end!: (error: unknown) => void;
+    const opened = session();
+    MillstreamPlayer.openSession = (options: SessionOptions) => {
+      end = options.onended!;
+      return Promise.resolve(opened);
+    };
+    answers({ origin: 'http://origin.example' });
+    await player(tracker);
+    end(new Error('the swarm trapped'));
+    await settle();
+    expect(opened.close).toHaveBeenCalledOnce();
+    expect(errors).toMatchObject([{ name: 'wasm', fatal: false }]);
+    expect(modes).toEqual([{ mode: 'swarm' }, { mode: 'plain', reason: 'wasm' }]);
+    expect(Hls.prototype.loadSource).toHaveBeenLastCalledWith('http://origin.example/s/demo/index.m3u8');
+  });
+
+  it('waits for a stream that nobody publishes yet', async () => {
+    MillstreamPlayer.openSession = vi.fn().mockRejectedValue(new SessionRefused('not_live', 'nobody publishes demo'));
+    const response = { ok: false, status: 404, json: () => Promise.resolve({ code: 'not_live' }) };
+    vi.stubGlobal('fetch', vi.fn().mockResolvedValue(response));
+    const element = await player(tracker);
+    expect(errors.at(-1)).toMatchObject({ name: 'no-stream', fatal: false });
+    expect(inside(element, '.message').textContent).toContain('Waiting');
+    MillstreamPlayer.openSession = vi.fn().mockResolvedValue(session());
+    await vi.waitFor(() => expect(modes).toEqual([{ mode: 'swarm' }]), { timeout: 2_000 });
   });
 
   it('plays src without asking anybody', async () => {
