@@ -143,9 +143,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let packager_at = packager.addresses().clone();
     running.push(Running::start("packager", |stopped| packager.run(stopped)));
 
+    let public_ip = public_ip(&args).await?;
     let mut edges = Vec::new();
     for index in 0..args.edges {
-        let edge = Edge::load(edge_config(&args, index, &inside));
+        let edge = Edge::load(edge_config(&args, index, &inside, public_ip));
         let edge = edge.await.with_context(|| format!("edge {index} does not start"))?;
         edges.push(ReadyEdge {
             id: edge.addresses().id.to_string(),
@@ -221,15 +222,27 @@ fn packager_config(
     config
 }
 
-fn edge_config(args: &Args, index: u16, tracker: &str) -> millstream_edge::Config {
+fn edge_config(args: &Args, index: u16, tracker: &str, public: Option<IpAddr>) -> millstream_edge::Config {
     let port = if args.edge_port == 0 { 0 } else { args.edge_port.saturating_add(index) };
     millstream_edge::Config {
         listen: SocketAddr::new(args.listen, port),
+        // With a free port chosen by the system there is nothing to advertise yet: the edge takes its own address.
+        public: public.filter(|_| port != 0).map(|ip| SocketAddr::new(ip, port)).into_iter().collect(),
         data: args.data.join(format!("edge-{index}")),
         tracker: tracker.to_owned(),
         ops: ops(args.ops_port, 2 + index),
         ..Default::default()
     }
+}
+
+/// The address that viewers reach edges by: a data channel wants an address and no name.
+async fn public_ip(args: &Args) -> anyhow::Result<Option<IpAddr>> {
+    let Some(host) = &args.public_host else { return Ok(None) };
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let mut found = tokio::net::lookup_host((name, 0)).await.with_context(|| {
+        format!("--public-host {host} has no address: edges need one that viewers can reach")
+    })?;
+    Ok(found.next().map(|address| address.ip()))
 }
 
 /// With a free port chosen by the system nobody knows the URL beforehand: the program makes it from what it got.
