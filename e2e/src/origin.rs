@@ -103,8 +103,20 @@ impl Origin {
         bail!("{rendition}: what was played ({} bytes) is nowhere at the origin", dump.len())
     }
 
-    /// Everything of a rendition that the origin has now, oldest first.
+    /// Everything of a rendition that the origin has now, oldest first. It keeps more than it lists; what is not
+    /// listed any more is taken to have the oldest listed segment's init segment.
     fn kept(&self, rendition: &str) -> anyhow::Result<Vec<Kept>> {
+        let mut kept = self.listed(rendition)?;
+        let oldest = kept.first().context("an empty playlist")?;
+        let (map, init, listed) = (oldest.map.clone(), oldest.init.clone(), oldest.sequence);
+        for sequence in (0..listed).rev() {
+            let Ok(media) = self.bytes(&format!("{rendition}/s{sequence}.m4s")) else { break };
+            kept.insert(0, Kept { sequence, map: map.clone(), init: init.clone(), media });
+        }
+        Ok(kept)
+    }
+
+    fn listed(&self, rendition: &str) -> anyhow::Result<Vec<Kept>> {
         let mut kept: Vec<Kept> = Vec::new();
         for segment in self.playlist(rendition)?.segments {
             let map = segment.map.context("a segment has an init segment")?;
