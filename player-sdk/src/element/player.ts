@@ -319,7 +319,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
       this.#hls = hls;
       hls.on(Hls.Events.ERROR, (_, data) => this.#hlsFailed(hls, data, signal));
       hls.on(Hls.Events.MANIFEST_PARSED, () => (this.#retries = 0));
-      hls.on(Hls.Events.FRAG_LOADED, (_, { payload }) => (this.#plainBytes += payload.byteLength));
+      hls.on(Hls.Events.FRAG_LOADED, (_, { frag, part }) => (this.#plainBytes += (part ?? frag).stats.loaded));
       hls.loadSource(url);
       hls.attachMedia(video);
     } else if (video.canPlayType('application/vnd.apple.mpegurl') !== '') {
