@@ -2,10 +2,12 @@
 //
 //   node watch.mjs '{"url": "http://…/watch/demo", "seconds": 30, "browser": "chromium", "warmup": 5}'
 //
-// Prints one line of JSON at the end: stalls, latency, bytes by source (and at `warmup` seconds), pieces, and how many of the
-// parts that hls.js was given are not what the packager signed. That is judged here, from the origin's signed records,
-// by `signed.mjs`. Further members of the argument: `actions` [{at, run}]: JavaScript to be run in the page
-// after `at` seconds; `sdk` (Chromium alone): a folder whose files stand in for the tracker's under /sdk/.
+// Prints one line of JSON at the end: stalls, latency, bytes by source (and at `warmup` seconds), pieces, and how many of
+// the parts that hls.js was given are not what the packager signed. That is judged here, by `signed.mjs`, from the
+// origin's signed records. Further members of the argument:
+//   before   JavaScript to be run before the page's, to take something away from the browser
+//   actions  [{at, run}]: JavaScript to be run in the page after `at` seconds
+//   sdk      a folder whose files stand in for the tracker's under /sdk/ (Chromium alone)
 
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -18,7 +20,7 @@ const COLLECT_MS = 5_000;
 
 const OBSERVER = readFileSync(fileURLToPath(new URL('page/observe.js', import.meta.url)), 'utf8');
 
-await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, actions = [], sdk }, closing) => {
+await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, before, actions = [], sdk }, closing) => {
   const [, stream] = /\/watch\/([^/?#]+)/.exec(url) ?? [];
   const { origin: tracker } = new URL(url);
   const errors = [];
@@ -29,18 +31,19 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, ac
   page.on('pageerror', (error) => errors.push(`page: ${error.message}`));
   page.on('console', (message) => process.env.MILLSTREAM_VERBOSE && console.error(message.type(), message.text()));
   await page.evaluateOnNewDocument(OBSERVER);
+  if (before) await page.evaluateOnNewDocument(before);
   if (sdk) await replaceSdk(page, sdk);
   const began = Date.now();
   await page.goto(url, { waitUntil: 'domcontentloaded' });
 
-  const watched = await (await fetch(`${tracker}/v1/watch/${stream}`)).json();
-  const signed = new Signed(watched.origin, stream, watched.root, watched.token);
-  await signed.collect();
+  let signed;
   const played = [];
   const collect = async () => {
     played.push(...(await page.evaluate(() => window.observed.drain())));
-    await signed.collect();
+    signed ??= await signedOf(tracker, stream);
+    await signed?.collect();
   };
+  await collect();
 
   let atWarmup;
   const plan = [...actions].sort((a, b) => a.at - b.at);
@@ -61,7 +64,7 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, ac
   await page.evaluate(() => document.querySelector('millstream-player')?.remove());
   await new Promise((resolve) => setTimeout(resolve, 300));
 
-  const judged = played.map(({ path, pieces, bytes }) =>
+  const judged = signed === undefined ? [] : played.map(({ path, pieces, bytes }) =>
     pieces ? signed.checkHashes(path, pieces) : signed.check(path, Buffer.from(bytes, 'base64')));
   const kinds = {};
   for (const { kind } of played) kinds[kind] = (kinds[kind] ?? 0) + 1;
@@ -86,6 +89,14 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, ac
     mode: stats?.mode ?? null,
   };
 });
+
+/** What the packager signs, once somebody publishes the stream. */
+async function signedOf(tracker, stream) {
+  const response = await fetch(`${tracker}/v1/watch/${stream}`);
+  if (!response.ok) return undefined;
+  const { origin, root, token } = await response.json();
+  return new Signed(origin, stream, root, token);
+}
 
 async function replaceSdk(page, folder) {
   const devtools = await page.createCDPSession();

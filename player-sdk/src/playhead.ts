@@ -13,7 +13,7 @@ const STALL_MS = 200;
 export class Playhead {
   readonly #video: HTMLMediaElement;
   readonly #hls: Hls | undefined;
-  readonly #began = performance.now();
+  readonly #began: number;
   readonly #timer = setInterval(() => this.#look(), LOOK_MS);
   /** Where the playhead was when it was last seen to move. */
   #last: { readonly time: number; readonly at: number };
@@ -22,10 +22,12 @@ export class Playhead {
   #stalledMs = 0;
   #startupMs: number | undefined;
 
-  constructor(video: HTMLMediaElement, hls?: Hls) {
+  /** `began` is when the player started, on `performance.now()`'s clock. */
+  constructor(video: HTMLMediaElement, hls?: Hls, began = performance.now()) {
+    this.#began = began;
     this.#video = video;
     this.#hls = hls;
-    this.#last = { time: video.currentTime, at: this.#began };
+    this.#last = { time: video.currentTime, at: performance.now() };
   }
 
   /** Program date time at the playhead, in milliseconds since 1970; undefined before playback. */

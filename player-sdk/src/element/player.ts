@@ -108,6 +108,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #playhead: Playhead | undefined;
   #running: AbortController | undefined;
   #planned = false;
+  #began = 0;
   /** Media bytes by plain HLS. */
   #plainBytes = 0;
   #recoveries = 0;
@@ -201,6 +202,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   async #start(plainly?: PlainReason): Promise<void> {
     const running = (this.#running = new AbortController());
     const { signal } = running;
+    this.#began = performance.now();
     const options = this.#options();
     const wrong = options === undefined ? this.#attributesLack() : keyComplaint(options.verifyKey);
     if (wrong !== undefined) {
@@ -329,7 +331,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
       this.#fail({ name: 'unsupported', message, fatal: true });
       return;
     }
-    this.#playhead = new Playhead(video, this.#hls);
+    this.#playhead = new Playhead(video, this.#hls, this.#began);
     this.#session?.watch(this.#playhead);
     this.#tellStats(signal);
     if (this.hasAttribute('autoplay')) void this.play();
