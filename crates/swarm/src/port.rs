@@ -64,6 +64,8 @@ pub enum Resource {
     Init {
         /// The rendition's name.
         rendition: String,
+        /// The catalog's generation.
+        generation: u32,
         /// The catalog's version.
         version: u32,
     },
@@ -94,7 +96,9 @@ impl Resource {
             Path::Media { rendition } => {
                 Self::Playlist { rendition: rendition.into(), at: Reload::of_query(query).ok()? }
             }
-            Path::Init { rendition, version, .. } => Self::Init { rendition: rendition.into(), version },
+            Path::Init { rendition, generation, version } => {
+                Self::Init { rendition: rendition.into(), generation, version }
+            }
             Path::Part { rendition, number } => Self::Part { rendition: rendition.into(), number },
             Path::Segment { rendition, segment } => Self::Segment { rendition: rendition.into(), segment },
             _ => return None,

@@ -66,7 +66,11 @@ impl Swarm {
         let Some(rendition) = self.renditions.get_mut(&id) else { return Some(Err(404)) };
         match resource {
             Resource::Multivariant => None,
-            Resource::Init { version, .. } => {
+            Resource::Init { generation, version, .. } => {
+                // Versions begin anew with each generation: the same number may be another init segment.
+                if catalog.generation != *generation {
+                    return Some(Err(404));
+                }
                 let described =
                     chain.catalogs().find(|catalog| catalog.version == *version)?.rendition(id)?;
                 Some(Ok(Content::Media(described.init.clone())))

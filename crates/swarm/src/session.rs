@@ -3,11 +3,11 @@
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::time::Duration;
 
-use millstream_model::{Instant, PublicKey, SessionId, TrackerId, WallTime};
+use millstream_model::{EdgeId, Instant, PublicKey, SessionId, TrackerId, WallTime};
 use millstream_wire::{
     session::{Certificate, Grant, Receipt, Resume, Token},
     sign::{Context, SIGNATURE_BYTES, Signed, signing_input},
-    tracker::{Challenge, EdgeBytes, EdgeOffer, FromViewer, Nonce, ToViewer, Welcome},
+    tracker::{Challenge, EdgeBytes, EdgeOffer, FaultCode, FromViewer, Nonce, ToViewer, Welcome},
 };
 
 use crate::{
@@ -91,21 +91,37 @@ impl Swarm {
                     self.on_grant(grant);
                 }
             }
-            ToViewer::Reassign { edges, .. } => self.offer(edges, now),
+            ToViewer::Reassign { edges, .. } => self.offer(edges, false, now),
             ToViewer::Receipt { receipt } => self.on_receipt(&receipt),
             ToViewer::Rejected { edge, reason } => self.event(Event::Unpaid { edge, reason }),
             // Signals are for peers and for edges behind NAT, which this version of the viewer does not meet.
             ToViewer::Signal(_) | ToViewer::Goaway { .. } => {}
             ToViewer::Error(fault) => {
+                if fault.code == FaultCode::BadProof && !self.session.open {
+                    self.forget_session(now);
+                }
                 self.event(Event::Fault { code: fault.code, message: fault.message });
             }
         }
     }
 
+    /// The tracker knows our session no more: what its grants allowed is over, and the next challenge is answered
+    /// by joining anew.
+    fn forget_session(&mut self, now: Instant) {
+        self.session.certificate = None;
+        self.session.id = None;
+        let edges: Vec<EdgeId> = self.lanes.keys().copied().collect();
+        for edge in edges {
+            self.leave_edge(edge, None, now);
+        }
+        self.lanes.clear();
+        self.order.clear();
+    }
+
     fn on_challenge(&mut self, challenge: &Challenge, now: Instant) {
         if self.session.tracker.is_some_and(|known| known != challenge.tracker) {
-            // Another tracker cannot know our session: begin anew.
-            self.session.certificate = None;
+            // Another tracker cannot know our session.
+            self.forget_session(now);
         }
         self.session.tracker = Some(challenge.tracker);
         self.session.clock = (now, challenge.time);
@@ -137,6 +153,7 @@ impl Swarm {
             return;
         }
         let Welcome { session, certificate, root, origin, token, edges, time, report_ms, .. } = *welcome;
+        let resumed = self.session.id == Some(session);
         self.session.id = Some(session);
         self.session.certificate = Some(certificate);
         self.session.clock = (now, time);
@@ -149,19 +166,27 @@ impl Swarm {
         self.session.bring_at = Some(now);
         self.event(Event::Joined { session, edges: edges.len() });
         self.trust(self.config.root.unwrap_or(root), now);
-        self.offer(edges, now);
+        self.offer(edges, resumed, now);
     }
 
     fn report_every(&self) -> Duration {
         Duration::from_millis(u64::from(self.session.report_ms))
     }
 
-    /// Takes the whole set of edges: new ones are connected, others left.
-    fn offer(&mut self, edges: Vec<EdgeOffer>, now: Instant) {
+    /// Takes a set of edges: new ones are connected, the others left, or kept as long as they serve: a tracker that was
+    /// away may hear from its viewers before it hears from its edges.
+    fn offer(&mut self, edges: Vec<EdgeOffer>, keep: bool, now: Instant) {
         if !self.config.data_channels {
             return;
         }
+        let before = core::mem::take(&mut self.order);
         self.order = edges.iter().map(|offer| offer.id).take(LANES_MAX).collect();
+        for edge in before.into_iter().filter(|_| keep) {
+            let serves = self.lanes.get(&edge).is_some_and(|lane| lane.phase != Phase::Left);
+            if serves && !self.order.contains(&edge) && self.order.len() < LANES_MAX {
+                self.order.push(edge);
+            }
+        }
         let gone: Vec<_> = self.lanes.keys().filter(|edge| !self.order.contains(edge)).copied().collect();
         for edge in gone {
             self.leave_edge(edge, None, now);

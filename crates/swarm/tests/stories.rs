@@ -3,6 +3,7 @@
 mod world;
 
 use millstream_swarm::{Event, Input, Output, Resource, Source, WantId};
+use millstream_wire::tracker::ToViewer;
 use world::{AUDIO, Manners, VIDEO, World};
 
 fn watching(edges: usize) -> World {
@@ -42,6 +43,19 @@ fn what_the_player_asks_for_is_asked_for_at_once() {
     let asked =
         outputs.iter().any(|output| matches!(output, Output::Fetch { url, .. } if url.contains(&wanted)));
     assert!(asked, "{outputs:?}");
+}
+
+#[test]
+fn an_init_segment_is_that_of_its_own_generation() {
+    let mut world = watching(0);
+    world.run(3_000);
+    let mut ask = |generation| {
+        let resource = Resource::Init { rendition: "video".into(), generation, version: 1 };
+        world.swarm.handle(Input::Want { want: WantId(9_000 + generation), resource }, world.now);
+        std::iter::from_fn(|| world.swarm.poll()).last().unwrap()
+    };
+    assert!(matches!(ask(1), Output::Deliver { want: WantId(9_001), .. }));
+    assert!(matches!(ask(2), Output::Refuse { want: WantId(9_002), status: 404 }));
 }
 
 #[test]
@@ -133,6 +147,45 @@ fn the_tracker_may_die_and_every_voucher_arrives_afterwards() {
     assert_eq!((world.joins, world.resumes), (1, 1), "the session was resumed, not begun anew");
     let stats = world.swarm.stats();
     assert!(stats.edges[0].booked + (4 << 20) > stats.edges[0].payable, "{stats:?}");
+}
+
+#[test]
+fn a_session_that_the_tracker_forgot_is_begun_anew() {
+    let mut world = watching(2);
+    world.run(8_000);
+    world.swarm.handle(Input::TrackerClosed, world.now);
+    world.session_over = true;
+    world.open_tracker();
+    let before = world.swarm.stats().edge_bytes;
+    world.run(15_000);
+    assert_eq!((world.joins, world.resumes), (2, 1));
+    assert_eq!(world.stalled_ms(), 0);
+    let stats = world.swarm.stats();
+    assert!(stats.edge_bytes > before + 3_000_000, "{stats:?}");
+    let session = world.brought.last().unwrap().unverified().session;
+    assert_eq!(session, world.session, "what is vouched for is the new session's");
+    assert!(stats.edges.iter().any(|edge| edge.booked > 0), "{stats:?}");
+}
+
+#[test]
+fn a_tracker_that_was_restarted_takes_no_edge_from_a_viewer() {
+    let mut world = watching(2);
+    world.run(8_000);
+    world.swarm.handle(Input::TrackerClosed, world.now);
+    let by_http = world.origin_bytes;
+    // Its edges have not come back to it yet.
+    world.edges_offered = 0;
+    world.open_tracker();
+    world.run(20_000);
+    assert_eq!(world.resumes, 1);
+    assert_eq!(world.origin_bytes, by_http, "the edges go on");
+    assert_eq!(world.count(|event| matches!(event, Event::EdgeLost { .. })), 0);
+    // What it says later on is the whole set.
+    let reassign = ToViewer::Reassign { edges: Vec::new(), reason: String::from("none is left") };
+    world.swarm.handle(Input::Tracker(reassign), world.now);
+    world.run(10_000);
+    assert_eq!(world.count(|event| matches!(event, Event::EdgeLost { .. })), 2);
+    assert!(world.origin_bytes > by_http);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use millstream_wire::{
     media::{Catalog, Delegation, Media, Record, Rendition, hash_pieces},
     session::{Certificate, Grant, Receipt, Voucher},
     sign::{Context, SecretKey, SessionSecret, Signed, Signer as _},
-    tracker::{Challenge, EdgeAddress, EdgeOffer, FromViewer, ToViewer, Welcome},
+    tracker::{Challenge, EdgeAddress, EdgeOffer, Fault, FaultCode, FromViewer, ToViewer, Welcome},
 };
 
 pub const PART_MS: u64 = 250;
@@ -76,6 +76,8 @@ pub struct World {
     pub publishing: bool,
     pub origin_up: bool,
     pub tracker_up: bool,
+    /// Edges that the tracker offers in its welcome: a restarted one knows none yet.
+    pub edges_offered: usize,
     pub cap: u64,
     next_part_at: u64,
     pub origin_bytes: u64,
@@ -87,6 +89,8 @@ pub struct World {
     pub player: BTreeMap<RenditionId, Player>,
     pub joins: u64,
     pub resumes: u64,
+    /// The tracker has forgotten the session.
+    pub session_over: bool,
 }
 
 /// Plays one rendition: wants part after part, and counts what came too late.
@@ -132,7 +136,7 @@ impl World {
             &root,
         );
         let catalog = Signed::new(catalog(1, false), Context::Stream(&stream()), &packager);
-        let edges = (0..edges)
+        let edges: Vec<_> = (0..edges)
             .map(|n| TestEdge {
                 secret: key(100 + u8::try_from(n).unwrap()),
                 up: true,
@@ -161,6 +165,7 @@ impl World {
             media: BTreeMap::new(),
             catalog,
             delegation,
+            edges_offered: edges.len(),
             edges,
             publishing: true,
             origin_up: true,
@@ -176,6 +181,7 @@ impl World {
             player: BTreeMap::new(),
             joins: 0,
             resumes: 0,
+            session_over: false,
         };
         // The show has been on for eight seconds when the viewer comes.
         for _ in 0..4 * PARTS_PER_SEGMENT {
@@ -383,7 +389,11 @@ impl World {
                 certificate.verify(&self.tracker.public(), Context::None).unwrap();
                 proof.verify(&self.session_secret.public(), Context::None).unwrap();
                 self.resumes += 1;
-                self.welcome();
+                if self.session_over {
+                    self.end_session();
+                } else {
+                    self.welcome();
+                }
             }
             FromViewer::Voucher { voucher } => {
                 let said = voucher.verify(&self.session_secret.public(), Context::None).unwrap().clone();
@@ -406,6 +416,16 @@ impl World {
             }
             FromViewer::Report { .. } | FromViewer::Signal(_) | FromViewer::Leave => {}
         }
+    }
+
+    /// The tracker refuses to resume, hangs up, and is there again: a new session is wanted.
+    fn end_session(&mut self) {
+        self.session_over = false;
+        self.session = SessionId([10; 16]);
+        let fault = Fault { code: FaultCode::BadProof, message: "the session is over; join again".into() };
+        self.post(EDGE_MS, Input::Tracker(ToViewer::Error(fault)));
+        self.post(EDGE_MS, Input::TrackerClosed);
+        self.open_tracker();
     }
 
     fn grant(&self, n: usize) -> Signed<Grant> {
@@ -432,7 +452,7 @@ impl World {
             issued: self.wall(),
             expires: self.wall().plus_millis(3_600_000),
         };
-        let edges = (0..self.edges.len())
+        let edges = (0..self.edges_offered)
             .map(|n| EdgeOffer {
                 id: self.edge_id(n),
                 address: EdgeAddress {
