@@ -2,9 +2,16 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use millstream_ledger::Name;
-use millstream_model::{PublicKey, StreamId, WallTime};
+use millstream_ledger::{
+    Kind, Ledger, Name, Rows, Terms, book::FundingId, grant, limits, session, voucher::Bringer,
+};
+use millstream_model::{BitRate, Micros, Price, PublicKey, RenditionId, SessionId, StreamId, WallTime};
 use millstream_service::Secret;
+use millstream_wire::{
+    session::Voucher,
+    sign::{Context, SessionSecret, Signed, Signer as _},
+    tracker::Published,
+};
 
 use super::*;
 
@@ -134,4 +141,147 @@ async fn a_refused_change_harms_none_that_is_written_with_it() {
     }
     let added = adding.join_all().await.into_iter().filter(|ok| *ok).count();
     assert_eq!((added, store.streams().await.unwrap().len()), (50, 50));
+}
+
+/// A ledger whose batches go into the database and into the plainest store there is, which must stay the same.
+struct Twins {
+    ledger: Ledger,
+    now: WallTime,
+    store: Store,
+    plain: Rows,
+}
+
+impl Twins {
+    async fn compare(&mut self) {
+        while let Some(batch) = self.ledger.take_batch(self.now) {
+            self.store.commit(batch.clone()).await.unwrap();
+            self.plain.absorb(batch);
+        }
+        let stored = self.store.book(self.now).await.unwrap();
+        let mut plain = self.plain.clone();
+        plain.epochs_from = stored.epochs_from;
+        plain.vouchers.clear();
+        plain.balances.retain(|_, balance| *balance != Micros::ZERO);
+        plain.streams.retain(|_, row| !row.removed);
+        plain.sessions.retain(|_, row| !row.over);
+        plain.lanes.retain(|(session, _), _| plain.sessions.contains_key(session));
+        plain.epochs.retain(|(epoch, _), _| *epoch >= plain.epochs_from);
+        assert_eq!(stored, plain);
+        Ledger::restore(self.ledger.tracker(), stored).unwrap();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = self.now.plus_millis(ms);
+        self.ledger.tick(self.now);
+    }
+
+    fn publish(&mut self, stream: &StreamId, bytes: u64) {
+        self.ledger.published(stream, Published { at: self.now, bytes }, self.now).unwrap();
+    }
+
+    fn join(&mut self, stream: &StreamId, n: u8) {
+        let key = SessionSecret::from_bytes(&[n; 32]).unwrap().public();
+        let expires = self.now.plus_millis(10 * 3_600_000);
+        let opening = session::Opening { session: SessionId([n; 16]), key, stream: stream.clone(), expires };
+        self.ledger.open(opening, self.now).unwrap();
+    }
+
+    fn grant(&mut self, session: u8, edge: u8) {
+        let request = grant::Request {
+            session: SessionId([session; 16]),
+            edge: PublicKey([edge; 32]),
+            operator: Name::new(&format!("op{edge}")).unwrap(),
+            rate: BitRate(8_000_000),
+        };
+        drop(self.ledger.grant(&request, self.now).unwrap());
+    }
+
+    /// True when it was believed.
+    fn bring(&mut self, stream: &StreamId, session: u8, edge: u8, payable: u64) -> bool {
+        let voucher = Voucher {
+            tracker: self.ledger.tracker(),
+            session: SessionId([session; 16]),
+            edge: PublicKey([edge; 32]),
+            stream: stream.clone(),
+            payable,
+            received: payable + payable / 10,
+            segments: payable / 1_000_000,
+            rendition: RenditionId(0),
+            number: payable,
+        };
+        let secret = SessionSecret::from_bytes(&[session; 32]).unwrap();
+        let by = Bringer::Edge(voucher.edge);
+        self.ledger.bring(Signed::new(voucher, Context::None, &secret), by, self.now).is_ok()
+    }
+}
+
+#[tokio::test]
+async fn the_database_does_with_batches_what_the_plainest_store_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let ledger = Ledger::new(PublicKey([1; 32]));
+    let mut twins = Twins { ledger, now: WallTime(1_800_014_400_000), store, plain: Rows::default() };
+    let (demo, film): (StreamId, StreamId) = ("demo".parse().unwrap(), "film".parse().unwrap());
+    let acme = Name::new("acme").unwrap();
+    let live = Terms {
+        price: Price(1_000_000),
+        budget_day: Micros(90_000_000),
+        stopped: false,
+        kind: Kind::Live { window_ms: 60_000 },
+    };
+    let recorded = Terms { kind: Kind::Recorded { rate: BitRate(8_000_000) }, price: Price(7), ..live };
+    for n in 0..3 {
+        let id = FundingId::new(&format!("invoice-{n}")).unwrap();
+        drop(twins.ledger.fund(&acme, Micros(50_000_000 + n), id, twins.now).unwrap());
+        twins.compare().await;
+    }
+    twins.ledger.set_stream(&demo, &acme, live).unwrap();
+    twins.ledger.set_stream(&film, &acme, recorded).unwrap();
+    for second in 1..=90_u64 {
+        twins.pass(1_000);
+        twins.publish(&demo, second * 1_000_000);
+    }
+    twins.compare().await;
+    for (stream, session) in [(&demo, 1), (&demo, 2), (&film, 3)] {
+        twins.join(stream, session);
+        for edge in [8, 9] {
+            twins.grant(session, edge);
+            assert!(twins.bring(stream, session, edge, 2_000_000));
+            twins.compare().await;
+            assert!(twins.bring(stream, session, edge, 5_000_000));
+            assert!(!twins.bring(stream, session, edge, 900_000_000));
+        }
+        twins.compare().await;
+    }
+    // A packager that starts anew, new terms, renewals, the next epoch, the next day.
+    for hours in 1..=12_u64 {
+        twins.publish(&demo, hours);
+        twins.pass(1_000);
+        twins.publish(&demo, 40_000_000 + hours);
+        let terms = Terms { price: Price(1_000_000 + 1), stopped: hours == 5, ..live };
+        twins.ledger.set_stream(&demo, &acme, terms).unwrap();
+        twins.compare().await;
+        if hours < 5 {
+            twins.grant(1, 8);
+            assert!(twins.bring(&demo, 1, 8, 5_000_000 + hours * 4_000_000));
+        }
+        if hours == 3 {
+            assert!(twins.ledger.extend(
+                SessionId([1; 16]),
+                twins.now.plus_millis(11 * 3_600_000),
+                twins.now
+            ));
+            assert!(twins.ledger.close(SessionId([2; 16]), twins.now));
+        }
+        twins.compare().await;
+        twins.pass(3_600_000);
+        twins.compare().await;
+    }
+    twins.pass(24 * 3_600_000 + limits::VOUCHER_LATE_MS);
+    twins.compare().await;
+    twins.ledger.remove_stream(&film).unwrap();
+    twins.compare().await;
+    assert!(twins.plain.sessions.values().all(|row| row.over) && twins.plain.lanes.len() == 6);
+    let audit = twins.store.audit().await.unwrap();
+    assert!(audit.sound && audit.lanes == 6, "{audit:?}");
 }
