@@ -102,6 +102,9 @@ async fn edge(connection: Connection, page_closes: bool) -> CloseReason {
             (Channel::Pieces, bytes) => {
                 assert_eq!((bytes.len(), bytes[0] == bytes[65_599]), (65_600, true));
                 received += 1;
+                if received == 20 {
+                    connection.send(Channel::Control, Bytes::from_static(b"taken")).await.unwrap();
+                }
             }
         }
     }
