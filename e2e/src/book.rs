@@ -83,7 +83,7 @@ pub fn read(api: &Api) -> anyhow::Result<Paid> {
     }
     let mut paid = Paid { lanes: lanes.len(), ..Paid::default() };
     for ((session, edge), (payable, earned)) in lanes {
-        let due = u128::from(payable) * u128::from(PRICE_PER_GIB) >> 30;
+        let due = (u128::from(payable) * u128::from(PRICE_PER_GIB)) >> 30;
         ensure!(u128::from(earned) == due, "{session} on {edge}: {earned} for {payable} bytes and not {due}");
         *paid.bytes.entry(edge.clone()).or_default() += payable;
         *paid.earned.entry(edge).or_default() += earned;

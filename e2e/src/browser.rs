@@ -27,15 +27,6 @@ pub fn start(script: &str, argument: &Value, logs: &Path) -> anyhow::Result<Scri
 }
 
 impl Script {
-    /// The next line that the script prints, as JSON.
-    ///
-    /// # Errors
-    /// When it ended without one.
-    pub fn next(&mut self) -> anyhow::Result<Value> {
-        let line = self.0.line()?;
-        serde_json::from_str(&line).with_context(|| format!("the script's line: {line}"))
-    }
-
     /// Waits for its end and takes its last line.
     ///
     /// # Errors
