@@ -4,18 +4,21 @@
 //! Links (WebSockets, HTTP) call in, and hear of what others did through their queues. What never belongs here:
 //! sockets, JSON, SQL.
 
+mod placing;
+
 use std::{
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
-use dashmap::{DashMap, mapref::multiple::RefMulti};
-use millstream_ledger::{Name, grant, voucher};
-use millstream_model::{
-    BitRate, EdgeId, Price, PublicKey, SessionId, SessionKey, StreamId, TrackerId, WallTime,
-};
+use dashmap::DashMap;
+use millstream_ledger::{Name, voucher};
+use millstream_model::{BitRate, EdgeId, PublicKey, SessionId, SessionKey, StreamId, TrackerId, WallTime};
 use millstream_placement as placement;
 use millstream_wire::{
     media::Catalog,
@@ -133,6 +136,11 @@ pub(crate) struct Hub {
     pub(crate) sessions: DashMap<SessionId, Session>,
     admission: Mutex<Admission>,
     placement_key: placement::Key,
+    began: WallTime,
+    /// An edge came since sessions were last completed.
+    edge_came: AtomicBool,
+    /// The edges of before the start had their time to come back.
+    gathered: AtomicBool,
 }
 
 /// The wall's clock: tracker time.
@@ -171,6 +179,9 @@ impl Hub {
             edges: DashMap::new(),
             sessions: DashMap::new(),
             placement_key: placement::Key(placement_key),
+            began: now(),
+            edge_came: AtomicBool::new(false),
+            gathered: AtomicBool::new(false),
         })
     }
 
@@ -256,6 +267,8 @@ impl Hub {
         let stream = self.streams.get(&claim.stream).ok_or_else(|| {
             fault(FaultCode::UnknownStream, format_args!("there is no stream {}", claim.stream))
         })?;
+        self.origin(&stream.id)
+            .ok_or_else(|| fault(FaultCode::NotLive, format_args!("{} is not live yet", stream.id)))?;
         let edges = match self.sessions.get_mut(&claim.session) {
             Some(mut session) => {
                 session.link = Some(link);
@@ -280,7 +293,7 @@ impl Hub {
                 self.money.lanes(claim.session)
             }
         };
-        let offers = self.place(claim.session, &stream, &edges).await;
+        let offers = self.keep(claim.session, &stream, edges).await;
         self.welcome(claim.session, certificate, &stream, offers)
     }
 
@@ -380,128 +393,6 @@ impl Hub {
         self.money.voucher(voucher, bringer).await
     }
 
-    // --- placing ---------------------------------------------------------------------------------------------
-
-    /// Chooses edges for a session and has their lanes granted. Those in `keep` stay while they are here.
-    async fn place(&self, session: SessionId, stream: &Stream, keep: &[EdgeId]) -> Vec<EdgeOffer> {
-        let mut chosen: Vec<EdgeId> =
-            keep.iter().copied().filter(|edge| self.edges.contains_key(edge)).collect();
-        let rate = self.rate(&stream.id);
-        let candidates = self.candidates(&stream.id, rate);
-        let request = placement::Request {
-            stream: &stream.id,
-            session,
-            rate,
-            price: stream.price,
-            whereabouts: placement::Whereabouts::default(),
-            avoid: &[],
-        };
-        match chosen.first().copied() {
-            None => {
-                let placed = placement::place(&request, &candidates, self.placement_key);
-                chosen.extend(placed.primary.into_iter().chain(placed.standby));
-            }
-            Some(kept) if chosen.len() == 1 => {
-                let operator = self.operator(kept);
-                let operator = operator.as_str();
-                chosen.extend(placement::place_beside(
-                    &request,
-                    kept,
-                    operator,
-                    &candidates,
-                    self.placement_key,
-                ));
-            }
-            Some(_) => {}
-        }
-        let mut offers = Vec::new();
-        for id in chosen {
-            let Some(address) = self.edges.get(&id).map(|edge| edge.address.clone()) else { continue };
-            match self.grant(session, &stream.id, id).await {
-                Ok(grant) => offers.push(EdgeOffer { id, address, grant }),
-                Err(refused) => {
-                    // No reserve, no grant: the viewer goes on by plain HTTP.
-                    tracing::info!(%session, stream = %stream.id, edge = %id, "no grant: {refused}");
-                }
-            }
-        }
-        let ids: Vec<EdgeId> = offers.iter().map(|offer| offer.id).collect();
-        for id in ids.iter().filter(|id| !keep.contains(id)) {
-            if let Some(mut edge) = self.edges.get_mut(id) {
-                // Counted at once, so that a burst of joins does not all see the same idle edge.
-                edge.viewers += 1;
-            }
-        }
-        if let Some(mut session) = self.sessions.get_mut(&session) {
-            session.edges = ids;
-        }
-        offers
-    }
-
-    fn candidates(&self, stream: &StreamId, rate: BitRate) -> Vec<placement::Candidate> {
-        let candidate = |edge: RefMulti<'_, EdgeId, Edge>| placement::Candidate {
-            edge: *edge.key(),
-            operator: edge.operator.as_str().into(),
-            capacity: edge.capacity,
-            // Half of its viewers have it as their primary.
-            load: BitRate(edge.sending.0.max(rate.0.saturating_mul(u64::from(edge.viewers / 2)))),
-            viewers: edge.viewers,
-            viewers_max: edge.viewers_max,
-            warm: edge.warm.contains(stream),
-            draining: edge.draining,
-            price_min: Price(0),
-            rtt_ms: None,
-            whereabouts: placement::Whereabouts::default(),
-        };
-        self.edges.iter().map(candidate).collect()
-    }
-
-    fn operator(&self, edge: EdgeId) -> Name {
-        self.edges.get(&edge).map_or_else(|| operator_of(edge), |edge| edge.operator.clone())
-    }
-
-    async fn grant(
-        &self,
-        session: SessionId,
-        stream: &StreamId,
-        edge: EdgeId,
-    ) -> Result<Signed<Grant>, grant::Refused> {
-        let operator = self.operator(edge);
-        self.money.grant(&grant::Request { session, edge, operator, rate: self.rate(stream) }).await
-    }
-
-    /// What one viewer of a stream takes at most: the best rendition of each group together.
-    fn rate(&self, stream: &StreamId) -> BitRate {
-        let carried = self.carried.get(stream);
-        let catalog = carried.as_ref().and_then(|carried| carried.catalog.as_ref());
-        let Some(catalog) = catalog.map(Signed::unverified) else { return RATE_UNKNOWN };
-        let mut groups = std::collections::BTreeMap::new();
-        for rendition in &catalog.renditions {
-            let best = groups.entry(rendition.group.as_str()).or_insert(0);
-            *best = rendition.bandwidth.0.max(*best);
-        }
-        BitRate(groups.values().sum::<u64>().max(1))
-    }
-
-    /// Gives every session of a lost or draining edge a new set.
-    pub(crate) async fn replace(&self, edge: EdgeId, reason: &'static str) {
-        let affected: Vec<(SessionId, StreamId, Vec<EdgeId>)> = self
-            .sessions
-            .iter()
-            .filter(|session| session.edges.contains(&edge))
-            .map(|session| (*session.key(), session.stream.clone(), session.edges.clone()))
-            .collect();
-        for (id, stream, mut keep) in affected {
-            let Some(stream) = self.streams.get(&stream) else { continue };
-            keep.retain(|kept| *kept != edge);
-            let edges = self.place(id, &stream, &keep).await;
-            let link = self.sessions.get(&id).and_then(|session| session.link.clone());
-            if let Some(link) = link {
-                let _ = link.try_send(ToViewer::Reassign { edges, reason: reason.to_owned() });
-            }
-        }
-    }
-
     // --- edges -----------------------------------------------------------------------------------------------
 
     /// Takes an edge in.
@@ -559,6 +450,7 @@ impl Hub {
                 link,
             },
         );
+        self.edge_came.store(true, Relaxed);
         Ok(edge)
     }
 
@@ -612,8 +504,9 @@ impl Hub {
 
     // --- time ------------------------------------------------------------------------------------------------
 
-    /// Ends sessions that did not come back. To be called every few seconds.
-    pub(crate) fn sweep(&self) {
+    /// Ends sessions that did not come back, and completes those that could have more edges. To be called every few
+    /// seconds.
+    pub(crate) async fn sweep(&self) {
         let now = now();
         let gone: Vec<SessionId> = self
             .sessions
@@ -625,6 +518,7 @@ impl Hub {
             self.leave(session);
         }
         self.carried.retain(|_, carried| now.millis_since(carried.heard) < RESUME_MS);
+        self.complete().await;
     }
 
     fn admission(&self) -> MutexGuard<'_, Admission> {

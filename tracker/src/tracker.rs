@@ -122,7 +122,7 @@ impl Tracker {
             let mut tick = tokio::time::interval(SWEEP_EVERY);
             loop {
                 tick.tick().await;
-                hub.sweep();
+                hub.sweep().await;
             }
         });
         ready.open();

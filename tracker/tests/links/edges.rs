@@ -1,13 +1,17 @@
 //! Edges: registering, looking up, leaving; and who pretends to be one.
 
+use millstream_model::EdgeId;
 use millstream_wire::{
     session::Bearer,
     sign::{Context, SecretKey},
-    tracker::{FaultCode, FromEdge, ToEdge, ToViewer},
+    tracker::{EdgeOffer, FaultCode, FromEdge, ToEdge, ToViewer},
 };
 use serde_json::json;
 
-use crate::world::{EdgeLink, World, register};
+use crate::{
+    viewers::resume,
+    world::{EdgeLink, ViewerLink, World, register, viewer as secret},
+};
 
 #[tokio::test]
 async fn an_edge_learns_where_a_stream_comes_from() {
@@ -49,9 +53,8 @@ async fn the_viewers_of_a_draining_edge_are_given_another() {
     assert_eq!(welcome.edges.len(), 1);
     let (_two, second) = world.edge(2).await;
     one.say(&FromEdge::Drain).await;
-    let ToViewer::Reassign { edges, .. } = viewer.hear().await else { panic!("other edges") };
+    let edges = edges_without(first, &mut viewer).await;
     assert!(edges.iter().any(|offer| offer.id == second));
-    assert!(edges.iter().all(|offer| offer.id != first));
     assert!(edges[0].grant.verify(&edges[0].grant.unverified().tracker, Context::None).is_ok());
 }
 
@@ -63,7 +66,48 @@ async fn the_viewers_of_a_lost_edge_are_given_another() {
     let (mut viewer, _) = world.welcome("show").await;
     let (_two, second) = world.edge(2).await;
     drop(one);
-    let ToViewer::Reassign { edges, .. } = viewer.hear().await else { panic!("other edges") };
-    let ids: Vec<_> = edges.iter().map(|offer| offer.id).collect();
-    assert!(ids.contains(&second) && !ids.contains(&first));
+    let edges = edges_without(first, &mut viewer).await;
+    assert_eq!(edges.iter().map(|offer| offer.id).collect::<Vec<_>>(), [second]);
+}
+
+/// The viewer's next set of edges without `gone`: it may be given the new one beside it first.
+async fn edges_without(gone: EdgeId, viewer: &mut ViewerLink) -> Vec<EdgeOffer> {
+    loop {
+        let ToViewer::Reassign { edges, .. } = viewer.hear().await else { panic!("other edges") };
+        if edges.iter().all(|offer| offer.id != gone) {
+            return edges;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_that_came_before_the_edges_is_given_them_when_they_come() {
+    let world = World::new().await;
+    world.live("show", json!({})).await;
+    let (mut viewer, welcome) = world.welcome("show").await;
+    assert!(welcome.edges.is_empty());
+    let (_one, first) = world.edge(1).await;
+    let ToViewer::Reassign { edges, .. } = viewer.hear().await else { panic!("an edge") };
+    assert_eq!(edges.iter().map(|offer| offer.id).collect::<Vec<_>>(), [first]);
+    let (_two, second) = world.edge(2).await;
+    let ToViewer::Reassign { edges, .. } = viewer.hear().await else { panic!("another edge") };
+    assert_eq!(edges.iter().map(|offer| offer.id).collect::<Vec<_>>(), [first, second]);
+}
+
+#[tokio::test]
+async fn after_a_restart_a_viewer_keeps_the_edge_that_has_not_come_back_yet() {
+    let mut world = World::new().await;
+    world.live("show", json!({})).await;
+    let (one, first) = world.edge(1).await;
+    let (viewer, welcome) = world.welcome("show").await;
+    drop((one, viewer));
+    world.restart().await;
+    world.carry("show", 1 << 40).await;
+    let (_two, second) = world.edge(2).await;
+    let (mut viewer, answer) = resume(&world, &welcome, &secret()).await;
+    let ToViewer::Welcome(again) = answer else { panic!("{answer:?}") };
+    assert!(again.edges.is_empty(), "nothing is put in the place of what is waited for: {:?}", again.edges);
+    let (_one, _) = world.edge(1).await;
+    let ToViewer::Reassign { edges, .. } = viewer.hear().await else { panic!("both edges") };
+    assert_eq!(edges.iter().map(|offer| offer.id).collect::<Vec<_>>(), [first, second]);
 }

@@ -87,7 +87,7 @@ async fn a_grant_is_renewed_with_a_higher_serial() {
     assert!(new.serial > old.serial && new.cap_bytes > old.cap_bytes && new.expires >= old.expires);
 }
 
-async fn resume(
+pub(crate) async fn resume(
     world: &World,
     welcome: &millstream_wire::tracker::Welcome,
     secret: &SessionSecret,
