@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use crate::{
     dump::Dump,
     net::Net,
-    player::{Player, Slot},
+    player::{Player, Slot, Stall},
     run::Config,
 };
 
@@ -72,6 +72,8 @@ struct Viewer {
     epoch: tokio::time::Instant,
     next_want: u32,
     playhead_at: u64,
+    /// The newest standstill that was logged.
+    last_stall: Option<Stall>,
 }
 
 impl Viewer {
@@ -112,6 +114,7 @@ impl Viewer {
             epoch: tokio::time::Instant::now(),
             next_want: 0,
             playhead_at: 0,
+            last_stall: None,
         })
     }
 
@@ -240,6 +243,12 @@ impl Viewer {
         }
         let Some(player) = &mut self.player else { return };
         player.tick(now);
+        if player.last_stall() != self.last_stall
+            && let Some(stall) = player.last_stall()
+        {
+            self.last_stall = Some(stall);
+            tracing::info!(stalled_ms = stall.ms, at = self.swarm.wall(stall.until).0, "plays again");
+        }
         if now.0 / 1_000 >= self.playhead_at + PLAYHEAD_MS
             && let Some(at) = player.playhead(now)
         {
