@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use millstream_playlist::check::Playlist;
+use millstream_playlist::check::{self, Playlist};
+use millstream_wire::{
+    frame::{Deframer, Frame},
+    media::{Catalog, Record},
+};
 
 /// How often a playlist is asked again.
 const POLL: Duration = Duration::from_millis(50);
@@ -66,6 +70,41 @@ impl Origin {
             }
             std::thread::park_timeout(POLL);
         }
+    }
+
+    /// Holds the playlists of these renditions to the RFC's rules.
+    ///
+    /// # Errors
+    /// When they break one.
+    pub fn follows_the_rules(&self, renditions: &[&str]) -> anyhow::Result<()> {
+        let mut texts = Vec::new();
+        for rendition in renditions {
+            texts.push(String::from_utf8(self.bytes(&format!("{rendition}.m3u8"))?)?);
+        }
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut broken: Vec<_> = texts.iter().flat_map(|text| check::media(text)).collect();
+        broken.extend(check::together(&texts));
+        ensure!(broken.is_empty(), "{broken:?} in {texts:#?}");
+        Ok(())
+    }
+
+    /// The newest catalog and all records of a rendition that the origin has, oldest first.
+    ///
+    /// # Errors
+    /// When the origin does not give them.
+    pub fn records(&self, rendition: &str) -> anyhow::Result<(Catalog, Vec<Record>)> {
+        let mut frames = Deframer::default();
+        frames.push(&self.bytes(&format!("records?rendition={rendition}&from=1"))?);
+        let (mut catalog, mut records) = (None, Vec::new());
+        while let Some(frame) = frames.next_frame()? {
+            match frame {
+                Frame::Catalog(signed) => catalog = Some(signed.unverified().clone()),
+                Frame::Record(signed) => records.push(signed.unverified().clone()),
+                _ => {}
+            }
+        }
+        records.sort_by_key(|record| record.number);
+        Ok((catalog.context("no catalog")?, records))
     }
 
     /// Holds what a viewer wrote down of a rendition (init segments and parts as it played them) to what the origin

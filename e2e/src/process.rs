@@ -134,6 +134,23 @@ impl Process {
         text[from..].to_owned()
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn ended(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if started.elapsed() > patience {
+                bail!("{} still runs after {patience:?}:\n{}", self.name, self.log());
+            }
+            std::thread::park_timeout(POLL);
+        }
+    }
+
     /// True while it runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -164,17 +181,11 @@ impl Process {
     /// When it does not end in time.
     pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM);
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            if started.elapsed() > GRACE {
-                self.kill();
-                bail!("{} did not drain in {GRACE:?}:\n{}", self.name, self.log());
-            }
-            std::thread::park_timeout(POLL);
+        let ended = self.ended(GRACE);
+        if ended.is_err() {
+            self.kill();
         }
+        ended
     }
 }
 

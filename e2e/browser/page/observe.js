@@ -43,7 +43,8 @@ window.observed = (() => {
       if (rendition !== undefined && told.renditions.at(-1) !== rendition) told.renditions.push(rendition);
       if (latencyMs !== undefined) latencies.push(latencyMs);
       // The median of the last ten seconds.
-      told.latency = Math.round(latencies.slice(-10).sort((a, b) => a - b)[Math.min(latencies.length, 10) >> 1] ?? 0);
+      const last = latencies.slice(-10).sort((a, b) => a - b);
+      if (last.length > 0) told.latency = Math.round(last[last.length >> 1]);
       if (!element.hls.observed) {
         element.hls.observed = true;
         element.hls.on('hlsError', (_, { details, fatal, error }) => told.events.push({ name: 'hls-error', at: Math.round(performance.now()), details, fatal, message: String(error?.message) }));
