@@ -13,7 +13,7 @@ export interface EdgesOptions {
   readonly onclose: (edge: Bytes) => void;
   readonly onmessage: (edge: Bytes, frame: Uint8Array) => void;
   /** One certificate for all. */
-  readonly certificate?: RTCCertificate;
+  readonly certificate: Promise<RTCCertificate> | undefined;
 }
 
 interface Attempt {
@@ -42,12 +42,14 @@ export class Edges {
       this.#attempts.delete(name);
       onclose(edge);
     };
-    EdgeConnection.open(address, {
-      onmessage: (_, bytes) => current() && onmessage(edge, new Uint8Array(bytes)),
-      onclose: ended,
-      signal: attempt.opening.signal,
-      ...(certificate === undefined ? {} : { certificate }),
-    }).then((connection) => {
+    const open = async () =>
+      EdgeConnection.open(address, {
+        onmessage: (_, bytes) => current() && onmessage(edge, new Uint8Array(bytes)),
+        onclose: ended,
+        signal: attempt.opening.signal,
+        ...(certificate === undefined ? {} : { certificate: await certificate }),
+      });
+    open().then((connection) => {
       if (!current()) return connection.close();
       attempt.connection = connection;
       onopen(edge, connection.localFingerprint);

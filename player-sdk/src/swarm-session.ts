@@ -15,7 +15,7 @@ import { type OpenSession, type Session, type SessionOptions, SessionRefused } f
 import { SessionKey } from './session-key';
 import type { EdgeStats, PlayerStats } from './stats';
 import type { FaultCode, ToViewer } from './tracker-messages';
-import { TrackerSocket, type Typed } from './tracker-socket';
+import { TrackerSocket, type TrackerState, type Typed } from './tracker-socket';
 import { TARGET_LATENCY_S } from './hls/attach';
 import { Door } from './wasm/instance';
 import { type Figures, type Output, Port, type SwarmEvent } from './wasm/port';
@@ -36,21 +36,41 @@ const FAREWELL_MS = 1_000;
 /** Timers are 32 bits wide in browsers, and a swarm that has nothing to do says so with a far deadline. */
 const TIMER_MS_MAX = 60_000;
 
-/** Opens a session in the swarm. */
+const CERTIFICATE = { name: 'ECDSA', namedCurve: 'P-256' } as const;
+
+/** Opens a session in the swarm. Whatever takes time is begun at once. */
 export const openSwarmSession: OpenSession = async (options, signal) => {
   const dataChannels = options.dataChannels ?? true;
-  const [key, door, certificate] = await Promise.all([
-    SessionKey.generate(),
-    Door.open(),
-    dataChannels ? RTCPeerConnection.generateCertificate(CERTIFICATE) : undefined,
-  ]);
-  signal.throwIfAborted();
-  const session = new SwarmSession({ ...options, dataChannels }, key, door, certificate);
+  const certificate = dataChannels ? RTCPeerConnection.generateCertificate(CERTIFICATE) : undefined;
+  const opening = Promise.all([SessionKey.generate(), Door.open()]);
+
+  let session: SwarmSession | undefined;
+  // What the tracker said before the module was there.
+  let early: ToViewer[] = [];
+  let wasOpened = false;
+  const socket = new TrackerSocket<ToViewer, Typed>(`${options.tracker.replace(/^http/, 'ws')}/v1/viewer`, {
+    onmessage: (message) => (session === undefined ? early.push(message) : session.trackerSays(message)),
+    onstate: (state) => {
+      early = [];
+      wasOpened = state === 'open';
+      session?.trackerIs(state);
+    },
+  });
+  socket.connect();
+  try {
+    const [key, door] = await opening;
+    signal.throwIfAborted();
+    session = new SwarmSession({ ...options, dataChannels }, key, door, certificate, socket);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+  const said = early;
+  if (wasOpened) session.trackerIs('open');
+  for (const message of said) session.trackerSays(message);
   await session.joined(signal);
   return session;
 };
-
-const CERTIFICATE = { name: 'ECDSA', namedCurve: 'P-256' } as const;
 
 class SwarmSession implements Session, Swarm {
   readonly #options: SessionOptions;
@@ -63,7 +83,9 @@ class SwarmSession implements Session, Swarm {
   readonly #lost = new Set<string>();
   readonly #onpagehide = () => this.close();
   #state: 'open' | 'leaving' | 'closed' = 'open';
-  #joining: { resolve(): void; reject(error: unknown): void } | undefined;
+  #join!: { resolve(): void; reject(error: unknown): void };
+  readonly #joined = new Promise<void>((resolve, reject) => (this.#join = { resolve, reject }));
+  #isJoining = true;
   #timer: { readonly at: number; readonly id: ReturnType<typeof setTimeout> } | undefined;
   #reporting: ReturnType<typeof setInterval> | undefined;
   #farewell: ReturnType<typeof setTimeout> | undefined;
@@ -76,10 +98,17 @@ class SwarmSession implements Session, Swarm {
     firstByteMs: () => this.#now().edges.find(({ primary }) => primary)?.rtt_ms ?? 0,
   };
 
-  constructor(options: SessionOptions, key: SessionKey, door: Door, certificate: RTCCertificate | undefined) {
+  constructor(
+    options: SessionOptions,
+    key: SessionKey,
+    door: Door,
+    certificate: Promise<RTCCertificate> | undefined,
+    socket: TrackerSocket<ToViewer, Typed>,
+  ) {
     const { stream, tracker, ticket, verifyKey, dataChannels } = options;
     this.#options = options;
     this.#key = key;
+    this.#socket = socket;
     // Any URL whose path is a stream's would do: the loader answers it, nobody fetches it.
     this.url = new URL(`/s/${encodeURIComponent(stream)}/index.m3u8`, tracker).href;
     this.#port = new Port(door, {
@@ -101,36 +130,28 @@ class SwarmSession implements Session, Swarm {
       onopen: (edge, fingerprint) => this.#tell((port) => port.edgeOpen(edge, fingerprint)),
       onclose: (edge) => this.#tell((port) => port.edgeClosed(edge)),
       onmessage: (edge, frame) => this.#tell((port) => port.edgeSays(edge, frame)),
-      ...(certificate === undefined ? {} : { certificate }),
-    });
-    this.#socket = new TrackerSocket(`${tracker.replace(/^http/, 'ws')}/v1/viewer`, {
-      onmessage: (message) => this.#trackerSays(message),
-      onstate: (state) => {
-        if (state === 'open') this.#tell((port) => port.trackerOpen());
-        else if (state === 'waiting') this.#tell((port) => port.trackerClosed());
-      },
+      certificate,
     });
     this.#reporting = setInterval(() => this.#report(), PLAYHEAD_MS);
     globalThis.addEventListener?.('pagehide', this.#onpagehide);
+    // Whoever waits for it hears of it.
+    this.#joined.catch(() => {});
   }
 
   /** Resolves when the tracker let us in. */
   async joined(signal: AbortSignal): Promise<void> {
     const timer = setTimeout(() => refuse('unreachable', 'the tracker does not answer'), JOIN_TIMEOUT_MS);
     const refuse = (code: FaultCode | 'unreachable', message: string) =>
-      this.#joining?.reject(new SessionRefused(code, message));
-    const abort = () => this.#joining?.reject(signal.reason);
+      this.#join.reject(new SessionRefused(code, message));
+    const abort = () => this.#join.reject(signal.reason);
     signal.addEventListener('abort', abort, { once: true });
     try {
-      await new Promise<void>((resolve, reject) => {
-        this.#joining = { resolve, reject };
-        this.#socket.connect();
-      });
+      await this.#joined;
     } catch (error) {
       this.#end();
       throw error;
     } finally {
-      this.#joining = undefined;
+      this.#isJoining = false;
       clearTimeout(timer);
       signal.removeEventListener('abort', abort);
     }
@@ -213,7 +234,12 @@ class SwarmSession implements Session, Swarm {
     this.#tell((port) => port.playhead(at, playhead.bufferMs, count, ms));
   }
 
-  #trackerSays(message: ToViewer): void {
+  trackerIs(state: TrackerState): void {
+    if (state === 'open') this.#tell((port) => port.trackerOpen());
+    else if (state === 'waiting') this.#tell((port) => port.trackerClosed());
+  }
+
+  trackerSays(message: ToViewer): void {
     if (message.type === 'goaway') this.#socket.comeBack(message.retry_ms);
     else this.#tell((port) => port.trackerSays(message));
   }
@@ -230,8 +256,8 @@ class SwarmSession implements Session, Swarm {
       this.#schedule(this.#port.deadline());
     } catch (error) {
       // The module trapped, or is not the one that this page belongs to.
-      const wasOpen = this.#state === 'open' && this.#joining === undefined;
-      this.#joining?.reject(error);
+      const wasOpen = this.#state === 'open' && !this.#isJoining;
+      this.#join.reject(error);
       this.#end();
       if (wasOpen) this.#options.onended?.(error);
     }
@@ -261,9 +287,9 @@ class SwarmSession implements Session, Swarm {
   }
 
   #happened(event: SwarmEvent): void {
-    if (event.type === 'joined') this.#joining?.resolve();
+    if (event.type === 'joined') this.#join.resolve();
     else if (event.type === 'fault') {
-      this.#joining?.reject(new SessionRefused(event.code as FaultCode, event.message));
+      this.#join.reject(new SessionRefused(event.code as FaultCode, event.message));
     } else if (event.type === 'edge_ready') this.#lost.delete(event.edge);
     else if (event.type === 'edge_lost') this.#lost.add(event.edge);
     this.#options.onevent?.(event);

@@ -213,6 +213,19 @@ describe('<millstream-player>', () => {
     ]);
   });
 
+  it('says once that nothing is signed by the root key', async () => {
+    let tell!: (event: SwarmEvent) => void;
+    const none = { ...session(), stats: () => ({ ...STATS, pieces: { verified: 0, rejected: 0 } }) };
+    MillstreamPlayer.openSession = (options: SessionOptions) => {
+      tell = options.onevent!;
+      return Promise.resolve(none);
+    };
+    await player(tracker);
+    tell({ type: 'refused', why: 'no delegation of generation 1 is known' });
+    tell({ type: 'refused', why: 'no delegation of generation 1 is known' });
+    expect(errors).toMatchObject([{ name: 'untrusted', fatal: false }]);
+  });
+
   it('goes on with plain HLS when the swarm ends', async () => {
     let end!: (error: unknown) => void;
     const opened = session();

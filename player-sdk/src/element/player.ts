@@ -3,7 +3,7 @@
 
 import Hls, { type ErrorData, type HlsConfig } from 'hls.js';
 import { swarmConfig } from '../hls/attach';
-import type { MediaRequest } from '../hls/swarm';
+import { ComingSwarm, type MediaRequest } from '../hls/swarm';
 import { fromBase64Url } from '../bytes';
 import { type Plain, plainPlaylist, UnknownStream } from '../plain';
 import { Playhead } from '../playhead';
@@ -19,7 +19,7 @@ import { durationText } from './text';
 export type PlainReason = Missing | 'no-session';
 
 /** What went wrong, by name. */
-export type PlayerErrorName = PlainReason | 'bad-attributes' | 'unsupported' | 'no-stream' | 'media';
+export type PlayerErrorName = PlainReason | 'bad-attributes' | 'unsupported' | 'no-stream' | 'untrusted' | 'media';
 
 /** `detail` of the `ms-mode` event. */
 export interface ModeDetail {
@@ -115,6 +115,8 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   /** Starts that found no stream, in a row. */
   #starts = 0;
   #retries = 0;
+  /** Said once. */
+  #isDistrustTold = false;
 
   constructor() {
     super();
@@ -213,11 +215,11 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     if (signal.aborted) return;
     try {
       const session = this.#session;
-      const plain = session ?? (await this.#plain(options, signal));
+      const source = session ?? (await this.#plain(options, signal));
       if (signal.aborted) return;
       const mode = session === undefined ? 'plain' : 'swarm';
       this.#emit<ModeDetail>('ms-mode', reason === undefined ? { mode } : { mode, reason });
-      this.#load(plain, signal);
+      this.#load(source, signal);
       this.#starts = 0;
     } catch (error) {
       if (signal.aborted) return;
@@ -265,6 +267,9 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     if (missing !== undefined && missing !== 'webrtc') return missing;
     const open = MillstreamPlayer.openSession;
     if (open === undefined || !Hls.isSupported()) return 'no-session';
+    // A media source takes a tenth of a second to open: meanwhile the session is opened.
+    const coming = new ComingSwarm();
+    this.#attach(new Hls(swarmConfig(Hls, coming)), signal);
     try {
       const session = await open(
         {
@@ -280,9 +285,10 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
         signal,
       );
       if (signal.aborted) session.close();
-      else this.#session = session;
+      else this.#session = coming.session = session;
       return missing;
     } catch (error) {
+      if (!signal.aborted) this.#detach();
       const code = error instanceof SessionRefused ? { code: error.code } : {};
       const message = `No session: ${String((error as Error).message)}`;
       if (!signal.aborted) this.#fail({ name: 'no-session', message, fatal: false, ...code });
@@ -302,6 +308,13 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
         const { edge, rendition, number } = event;
         return this.#emit<BadPieceDetail>('ms-bad-piece', { source: edge ?? 'origin', rendition, number });
       }
+      case 'refused': {
+        // Later a lie is one edge's, and the swarm's business; before the first verified piece it is the stream's.
+        if (this.#isDistrustTold || this.stats?.pieces.verified !== 0) return;
+        this.#isDistrustTold = true;
+        const message = `What is said of this stream is not signed by its root key (${event.why}).`;
+        return this.#fail({ name: 'untrusted', message, fatal: false });
+      }
       case 'paid':
         return this.#emit<PaidDetail>('ms-paid', { edge: event.edge, earnedMicros: event.earned });
     }
@@ -317,13 +330,8 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #load({ url, token }: Plain, signal: AbortSignal): void {
     const video = this.#video;
     if (Hls.isSupported()) {
-      const hls = new Hls(this.#session === undefined ? plainConfig(token) : swarmConfig(Hls, this.#session.swarm));
-      this.#hls = hls;
-      hls.on(Hls.Events.ERROR, (_, data) => this.#hlsFailed(hls, data, signal));
-      hls.on(Hls.Events.MANIFEST_PARSED, () => (this.#retries = 0));
-      hls.on(Hls.Events.FRAG_LOADED, (_, { frag, part }) => (this.#plainBytes += (part ?? frag).stats.loaded));
-      hls.loadSource(url);
-      hls.attachMedia(video);
+      if (this.#hls === undefined) this.#attach(new Hls(plainConfig(token)), signal);
+      this.#hls?.loadSource(url);
     } else if (video.canPlayType('application/vnd.apple.mpegurl') !== '') {
       video.src = url;
     } else {
@@ -336,6 +344,19 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     this.#tellStats(signal);
     if (this.hasAttribute('autoplay')) void this.play();
     else this.#find('.play').hidden = video.controls;
+  }
+
+  #attach(hls: Hls, signal: AbortSignal): void {
+    this.#hls = hls;
+    hls.on(Hls.Events.ERROR, (_, data) => this.#hlsFailed(hls, data, signal));
+    hls.on(Hls.Events.MANIFEST_PARSED, () => (this.#retries = 0));
+    hls.on(Hls.Events.FRAG_LOADED, (_, { frag, part }) => (this.#plainBytes += (part ?? frag).stats.loaded));
+    hls.attachMedia(this.#video);
+  }
+
+  #detach(): void {
+    this.#hls?.destroy();
+    this.#hls = undefined;
   }
 
   #hlsFailed(hls: Hls, data: ErrorData, signal: AbortSignal): void {
@@ -399,10 +420,11 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #stop(): void {
     this.#running?.abort();
     this.#playhead?.close();
-    this.#hls?.destroy();
+    this.#detach();
     this.#session?.close();
-    this.#running = this.#playhead = this.#hls = this.#session = undefined;
+    this.#running = this.#playhead = this.#session = undefined;
     this.#recoveries = this.#retries = this.#starts = this.#plainBytes = 0;
+    this.#isDistrustTold = false;
     this.#find('.live').hidden = this.#find('.play').hidden = true;
     this.#say(undefined);
   }

@@ -57,3 +57,22 @@ export interface Swarm {
   /** What hls.js is about to be given, byte for byte. The bytes are gone (transferred) when this returns. */
   readonly played?: ((request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
 }
+
+/** A swarm that hls.js is given before its session is open. Nothing is loaded before that. */
+export class ComingSwarm implements Swarm {
+  session: { readonly swarm: Swarm } | undefined;
+
+  readonly bandwidth: Bandwidth = {
+    bitsPerSecond: () => this.session?.swarm.bandwidth.bitsPerSecond() ?? 0,
+    firstByteMs: () => this.session?.swarm.bandwidth.firstByteMs() ?? 0,
+  };
+
+  get played(): Swarm['played'] {
+    return this.session?.swarm.played;
+  }
+
+  async load(request: MediaRequest, watch: Watch): Promise<MediaAnswer> {
+    if (this.session === undefined) throw new LoadFailure(0, 'the session is not open');
+    return this.session.swarm.load(request, watch);
+  }
+}
