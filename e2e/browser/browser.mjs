@@ -1,16 +1,10 @@
-// Debian's Chromium, and a server on loopback for pages and the SDK's files.
+// Chromium on a page of our own, and a server on loopback for pages and the SDK's files.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import puppeteer from 'puppeteer-core';
-
-const CHROMIUM = process.env.MILLSTREAM_CHROMIUM ?? '/usr/bin/chromium';
-
-// Without these Chromium calls home at every start, and a sandbox needs a user that is not root.
-const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-  '--disable-background-networking', '--disable-component-update', '--autoplay-policy=no-user-gesture-required'];
+import { launch } from './launch.mjs';
 
 const FOLDERS = [['/sdk/', '../../player-sdk/dist/'], ['/page/', './page/']];
 const TYPES = { '.js': 'text/javascript', '.html': 'text/html; charset=utf-8' };
@@ -26,13 +20,13 @@ export async function open(path, answers = {}) {
     response.setHeader('content-type', TYPES[extname(file)] ?? 'application/octet-stream').end(readFileSync(file));
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+  const { browser, close: closeBrowser } = await launch();
   const page = await browser.newPage();
   const complaints = [];
   page.on('pageerror', (error) => complaints.push(error.message));
   await page.goto(`http://127.0.0.1:${server.address().port}${path}`);
   const close = async () => {
-    await browser.close();
+    await closeBrowser();
     server.close();
   };
   return { page, complaints, close };
