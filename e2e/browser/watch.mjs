@@ -40,9 +40,10 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, be
   const played = [];
   const collect = async () => {
     played.push(...(await page.evaluate(() => window.observed.drain())));
-    signed ??= await signedOf(tracker, stream);
+    signed ??= await signedOf(tracker, stream, await page.evaluate(() => window.observed.told.welcome));
     await signed?.collect();
   };
+  await page.waitForFunction(() => window.observed.told.welcome, { timeout: 2_000 }).catch(() => {});
   await collect();
 
   let atWarmup;
@@ -90,12 +91,12 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, be
   };
 });
 
-/** What the packager signs, once somebody publishes the stream. */
-async function signedOf(tracker, stream) {
+/** What the packager signs, once somebody publishes the stream and the page was let in. */
+async function signedOf(tracker, stream, welcome) {
   const response = await fetch(`${tracker}/v1/watch/${stream}`);
-  if (!response.ok) return undefined;
-  const { origin, root, token } = await response.json();
-  return new Signed(origin, stream, root, token);
+  if (!response.ok || welcome === null) return undefined;
+  const { origin, root } = await response.json();
+  return new Signed(origin, stream, root, welcome.token);
 }
 
 async function replaceSdk(page, folder) {

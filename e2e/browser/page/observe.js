@@ -2,7 +2,7 @@
 
 window.observed = (() => {
   const PIECE_BYTES = 64 * 1024;
-  const told = { errors: [], events: [], renditions: [], latency: null };
+  const told = { errors: [], events: [], renditions: [], latency: null, welcome: null };
   const played = [];
   const latencies = [];
   let player;
@@ -51,6 +51,17 @@ window.observed = (() => {
       }
     });
   }
+
+  // On a stream that is not public the origin wants the token of whoever watches.
+  window.WebSocket = class extends WebSocket {
+    constructor(...options) {
+      super(...options);
+      this.addEventListener('message', ({ data }) => {
+        const { type, token } = JSON.parse(data);
+        if (type === 'welcome') told.welcome = { token };
+      });
+    }
+  };
 
   const define = customElements.define.bind(customElements);
   customElements.define = (name, Class, options) => {
