@@ -19,6 +19,9 @@ use crate::{
 /// Time for something to start on a busy machine.
 const START: Duration = Duration::from_secs(30);
 
+/// Time for an edge to come back to a tracker that was away for long: it tries every 15 to 45 s.
+const COMEBACK: Duration = Duration::from_secs(60);
+
 /// The admin token where each program is its own.
 const TOKEN: &str = "token-of-the-test";
 
@@ -221,7 +224,7 @@ impl Stack {
     /// # Errors
     /// When it does not in time.
     pub fn knows(&self, edge: &str) -> anyhow::Result<()> {
-        self.api.wait("/v1/edges", START, |edges| {
+        self.api.wait("/v1/edges", COMEBACK, |edges| {
             edges["edges"].as_array()?.iter().any(|line| line["id"] == edge).then_some(())
         })
     }

@@ -144,6 +144,11 @@ impl Watching {
         serde_json::from_str(&text).with_context(|| format!("the viewers' report: {text}"))
     }
 
+    /// True while they watch.
+    pub fn is_running(&mut self) -> bool {
+        self.0.is_running()
+    }
+
     /// What they wrote to standard error so far.
     #[must_use]
     pub fn log(&self) -> String {

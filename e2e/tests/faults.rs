@@ -1,10 +1,7 @@
 //! What breaks while people watch: edges and the tracker. Each program is a process of its own here.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "in a test, a surprise shall be loud")]
 
-use std::{
-    thread::park_timeout,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use millstream_e2e::{
     api::Api,
@@ -14,6 +11,7 @@ use millstream_e2e::{
     process::Process,
     program::Program,
     stack::{Apart, Stack},
+    time::go_on,
     viewers::{Report, Watch},
 };
 use serde_json::Value;
@@ -55,14 +53,6 @@ fn status<T>(edge: &Program, judge: impl FnMut(&Value) -> Option<T>) -> anyhow::
     Api::new(edge.ops(), "")?.wait("/v1/status", Duration::from_secs(30), judge)
 }
 
-/// Lets the show go on for a while: what is tested is that nothing happens.
-fn go_on(time: Duration) {
-    let until = Instant::now() + time;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        park_timeout(left);
-    }
-}
-
 fn assert_smooth(report: &Report, pressure: &Pressure) {
     eprintln!(">> {report:?}; {pressure}");
     assert_eq!(report.stalls.count, 0, "{report:?}; {pressure}");
@@ -73,7 +63,7 @@ fn assert_smooth(report: &Report, pressure: &Pressure) {
 fn an_edge_that_dies_stalls_nobody() {
     let mut show = Show::begin();
     let pressure = Pressure::begin();
-    let mut watching = show.watch(10, 20).start(show.apart.stack.folder()).unwrap();
+    let mut watching = show.watch(10, 16).start(show.apart.stack.folder()).unwrap();
     show.connected(10);
     go_on(Duration::from_secs(4));
     show.edges[0].kill();
@@ -90,7 +80,7 @@ fn an_edge_that_dies_stalls_nobody() {
 fn without_any_edge_viewers_go_on_by_http() {
     let mut show = Show::begin();
     let pressure = Pressure::begin();
-    let mut watching = show.watch(10, 22).start(show.apart.stack.folder()).unwrap();
+    let mut watching = show.watch(10, 18).start(show.apart.stack.folder()).unwrap();
     show.connected(10);
     go_on(Duration::from_secs(4));
     for edge in &mut show.edges {
@@ -103,7 +93,7 @@ fn without_any_edge_viewers_go_on_by_http() {
     assert!(report.stalls.ms <= 1_000, "{report:?}; {pressure}");
     assert_eq!(report.pieces.rejected, 0, "{report:?}");
     let sent = after.viewers_bytes - before.viewers_bytes;
-    assert!(sent > 10 * 1_000_000, "ten viewers took {sent} bytes by HTTP in more than ten seconds");
+    assert!(sent > 10 * 800_000, "ten viewers took {sent} bytes by HTTP in some ten seconds");
 }
 
 #[test]
@@ -111,7 +101,7 @@ fn an_edge_that_comes_back_is_the_same_and_brings_what_it_was_owed() {
     let mut show = Show::begin();
     let pressure = Pressure::begin();
     let id = show.edges[0].said("edge").unwrap().to_owned();
-    let mut watching = show.watch(6, 24).start(show.apart.stack.folder()).unwrap();
+    let mut watching = show.watch(6, 18).start(show.apart.stack.folder()).unwrap();
     show.connected(6);
     go_on(Duration::from_secs(3));
     show.edges[0].kill();
@@ -138,7 +128,7 @@ fn an_edge_that_comes_back_is_the_same_and_brings_what_it_was_owed() {
 fn a_tracker_away_for_a_minute_stalls_nobody_and_pays_everything_when_it_is_back() {
     let mut show = Show::begin();
     let pressure = Pressure::begin();
-    let mut watching = show.watch(10, 100).start(show.apart.stack.folder()).unwrap();
+    let mut watching = show.watch(10, 90).start(show.apart.stack.folder()).unwrap();
     show.connected(10);
     go_on(Duration::from_secs(8));
     let paid_before = book::read(&show.apart.stack.api).unwrap().all_bytes();
@@ -151,12 +141,12 @@ fn a_tracker_away_for_a_minute_stalls_nobody_and_pays_everything_when_it_is_back
     assert_eq!(token_before, stack.ready.admin_token);
     assert!(book::read(&stack.api).unwrap().all_bytes() >= paid_before);
     stack.live("show").unwrap();
-    for edge in &show.edges {
-        stack.knows(edge.said("edge").unwrap()).unwrap();
-    }
     let report = watching.report().unwrap();
     assert_smooth(&report, &pressure);
     let all = report.bytes.edge + report.bytes.origin;
     assert!(report.bytes.edge * 10 >= all * 9, "edges went on without the tracker: {report:?}");
-    book::settled_within(&stack.api, report.bytes.edge, COMEBACK).unwrap();
+    for edge in &show.edges {
+        stack.knows(edge.said("edge").unwrap()).unwrap();
+    }
+    book::settled(&stack.api, report.bytes.edge).unwrap();
 }

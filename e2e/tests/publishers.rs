@@ -1,10 +1,7 @@
 //! Publishers that vanish and come back, and those that may not publish.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "in a test, a surprise shall be loud")]
 
-use std::{
-    thread::park_timeout,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millstream_e2e::{
     api::Api,
@@ -13,6 +10,7 @@ use millstream_e2e::{
     pressure::Pressure,
     publisher,
     stack::{Created, Stack},
+    time::{go_on, until},
     viewers::Watch,
 };
 use serde_json::Value;
@@ -71,25 +69,25 @@ fn a_publisher_that_comes_back_with_new_timestamps_is_one_discontinuity() {
     let (mut publisher, created) = stack.publish("show", &PLAIN).unwrap();
     stack.edges(2).unwrap();
     let pressure = Pressure::begin();
-    let mut watch = Watch::new(&stack.ready.tracker, "show", 26);
+    let mut watch = Watch::new(&stack.ready.tracker, "show", 20);
     watch.viewers = u32::try_from(VIEWERS).unwrap();
     let mut watching = watch.start(stack.folder()).unwrap();
     stack.api.wait("/v1/sessions", PATIENCE, |all| (all["total"] == VIEWERS).then_some(())).unwrap();
     let watching_before = sessions(&stack);
-    park_timeout(Duration::from_secs(4));
+    go_on(Duration::from_secs(3));
 
     publisher.kill();
     let gone = Instant::now();
     let bytes = packager(&stack, |stream| {
         (stream["state"] == "away").then(|| stream["published_bytes"].as_u64().unwrap())
     });
-    park_timeout(Duration::from_secs(5).saturating_sub(gone.elapsed()));
+    until(gone + Duration::from_secs(5));
     // ffmpeg begins at zero again.
     let _publisher = stack.push(&created, &PLAIN).unwrap();
     packager(&stack, |stream| (stream["published_bytes"].as_u64()? > bytes).then_some(()));
     let first_part = wall_ms();
 
-    park_timeout(Duration::from_secs(5));
+    go_on(Duration::from_secs(4));
     assert_eq!(sessions(&stack), watching_before, "nobody had to join again");
     let report = watching.report().unwrap();
     let log = watching.log();
@@ -129,21 +127,20 @@ fn who_may_not_publish_is_told_why_and_harms_nobody() {
     let _edge = stack.edge("edge").unwrap();
     let (mut first, created) = stack.publish("show", &PLAIN).unwrap();
     let pressure = Pressure::begin();
-    let mut watching = Watch::new(&stack.ready.tracker, "show", 12).start(stack.folder()).unwrap();
+    let mut watching = Watch::new(&stack.ready.tracker, "show", 8).start(stack.folder()).unwrap();
 
     let mut second = stack.push(&created, &PLAIN).unwrap();
     assert!(!second.ended(PATIENCE).unwrap().success(), "a live key is taken");
-    assert!(second.log_text().contains("in use") || second.log_text().contains("live"), "{}", second.log());
+    assert!(second.log_text().contains("this stream has a publisher already"), "{}", second.log());
 
     let wrong = Created { stream_key: String::from("no-such-key"), ..created.clone() };
     let url = format!("{}/{}", stack.ready.rtmp, wrong.stream_key);
     let mut stranger = publisher::push(&PLAIN, &url, stack.folder()).unwrap();
     assert!(!stranger.ended(PATIENCE).unwrap().success(), "a wrong key opens nothing");
+    assert!(stranger.log_text().contains("no stream has this key"), "{}", stranger.log());
 
     let log = apart.packager.process.log_text();
-    eprintln!(">> {}\n>> {}", second.log(), stranger.log());
     let refused: Vec<&str> = log.lines().filter(|line| line.contains("publish refused")).collect();
-    eprintln!(">> {refused:#?}");
     assert_eq!(refused.len(), 2, "{log}");
     assert!(!log.contains(&created.stream_key), "a stream key stands in the log");
     assert!(!log.contains(&wrong.stream_key), "not even a wrong one does");

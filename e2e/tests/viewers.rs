@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_e2e::{api::Api, book, media::PLAIN, pressure::Pressure, stack::Stack, viewers::Watch};
+use millstream_e2e::{
+    api::Api, book, media::PLAIN, pressure::Pressure, stack::Stack, time::until, viewers::Watch,
+};
 
 /// Media bytes that the edges of a stack have sent.
 fn sent_by_edges(stack: &Stack) -> u64 {
@@ -27,10 +29,10 @@ fn twenty_viewers_live_on_two_edges_and_cost_the_origin_two_feeds() {
     let started = Instant::now();
     let mut watching = watch.start(stack.folder()).unwrap();
     // Joining is spread over one second; five more and everybody has started.
-    std::thread::park_timeout(Duration::from_secs(6).saturating_sub(started.elapsed()));
+    until(started + Duration::from_secs(6));
     let (origin_before, edges_before) = (stack.packager_status().unwrap(), sent_by_edges(&stack));
     // Until shortly before the first of them leaves.
-    std::thread::park_timeout(Duration::from_secs(29).saturating_sub(started.elapsed()));
+    until(started + Duration::from_secs(29));
     let (origin_after, edges_after) = (stack.packager_status().unwrap(), sent_by_edges(&stack));
     let report = watching.report().unwrap();
     eprintln!("{report:?}\n{origin_before:?}\n{origin_after:?}\n{pressure}");
@@ -64,7 +66,7 @@ fn edges_earn_what_viewers_used_and_the_book_is_whole() {
     let stack = Stack::up(2).unwrap();
     let (_publisher, _created) = stack.publish("show", &PLAIN).unwrap();
     stack.edges(2).unwrap();
-    let mut watch = Watch::new(&stack.ready.tracker, "show", 15);
+    let mut watch = Watch::new(&stack.ready.tracker, "show", 12);
     watch.viewers = 5;
     let report = watch.start(stack.folder()).unwrap().report().unwrap();
     assert!(report.vouchers.accepted > 0, "{report:?}");
