@@ -75,6 +75,10 @@ pub const FETCH_RETRY_MS: u64 = 200;
 /// Milliseconds between pings on an otherwise quiet lane.
 pub const PING_MS: u64 = 5_000;
 
+/// Milliseconds without a frame after which a lane is opened anew: two pings were not answered. An edge that was
+/// restarted answers for its address all the same, so the transport does not tell.
+pub const LANE_SILENT_MS: u64 = 11_000;
+
 /// Longest time a part is given that the player waits for and nobody pushes: the player stands at it, and its buffer
 /// melts while it waits.
 pub const PULL_ALLOWANCE_MS: u64 = 800;

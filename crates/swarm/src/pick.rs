@@ -10,7 +10,7 @@ use core::time::Duration;
 use millstream_model::{EdgeId, Instant, PIECE_BYTES, RenditionId};
 use millstream_playlist::{path::Path, query};
 use millstream_wire::{
-    frame::{Frame, Span, Subscription},
+    frame::{Frame, Reason, Span, Subscription},
     media::Record,
     sign::{Context, signing_input},
 };
@@ -19,8 +19,8 @@ use crate::{
     fetch::Purpose,
     lane::{Lane, Phase},
     limits::{
-        ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN, CONNECT_MS, LATE_PARTS_MAX, PING_MS, PRIMARY_SILENT_MS,
-        RECORDS_BYTES_MAX, RECORDS_JITTER_MS, RECORDS_SILENT_MS,
+        ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN, CONNECT_MS, LANE_SILENT_MS, LATE_PARTS_MAX, PING_MS,
+        PRIMARY_SILENT_MS, RECORDS_BYTES_MAX, RECORDS_JITTER_MS, RECORDS_SILENT_MS,
     },
     port::{Event, Output},
     swarm::{Signing, Swarm},
@@ -57,7 +57,10 @@ impl Swarm {
             let next = match lane.phase {
                 Phase::Idle(at) => Some(at),
                 Phase::Connecting | Phase::Greeting => Some(lane.since + Duration::from_millis(CONNECT_MS)),
-                Phase::Ready => Some(lane.pinged + Duration::from_millis(PING_MS)),
+                Phase::Ready => {
+                    let silent = lane.heard + Duration::from_millis(LANE_SILENT_MS);
+                    Some(silent.min(lane.pinged + Duration::from_millis(PING_MS)))
+                }
                 Phase::Left => None,
             };
             [next, lane.voucher_deadline()].into_iter().flatten()
@@ -97,6 +100,10 @@ impl Swarm {
                 Phase::Connecting | Phase::Greeting if now.millis_since(lane.since) >= CONNECT_MS => {
                     self.push(Output::Disconnect { edge });
                     self.on_closed(edge, None, now);
+                }
+                Phase::Ready if now.millis_since(lane.heard) >= LANE_SILENT_MS => {
+                    self.push(Output::Disconnect { edge });
+                    self.on_closed(edge, Some(Reason::Silence), now);
                 }
                 Phase::Ready if now.millis_since(lane.pinged) >= PING_MS => {
                     lane.pinged = now;

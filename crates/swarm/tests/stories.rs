@@ -79,6 +79,25 @@ fn a_primary_that_dies_costs_no_stall() {
 }
 
 #[test]
+fn an_edge_that_was_restarted_is_found_again() {
+    let mut world = watching(2);
+    world.run(8_000);
+    let ready = |world: &World| world.swarm.stats().edges.iter().filter(|edge| edge.ready).count();
+    for n in [0, 1] {
+        world.restart_edge(n);
+        world.run(10_000);
+        assert_eq!(
+            world.count(|event| matches!(event, Event::EdgeLost { .. })),
+            n,
+            "not for a short silence"
+        );
+        world.run(15_000);
+        assert_eq!(ready(&world), 2);
+        assert_eq!(world.stalled_ms(), 0);
+    }
+}
+
+#[test]
 fn when_both_edges_are_gone_the_origin_carries_on() {
     let mut world = watching(2);
     world.run(8_000);

@@ -42,6 +42,8 @@ pub struct Manners {
     pub never_pushes: bool,
     /// Sends no pieces at all, not even when asked.
     pub never_sends: bool,
+    /// Was restarted and knows nobody: what is said to it on the old connection is lost, and nothing tells so.
+    pub forgot: bool,
 }
 
 pub struct TestEdge {
@@ -306,6 +308,11 @@ impl World {
         self.post(3_000, Input::EdgeClosed { edge });
     }
 
+    pub fn restart_edge(&mut self, n: usize) {
+        self.edges[n].manners.forgot = true;
+        self.edges[n].told.clear();
+    }
+
     /// Plays for this long.
     pub fn run(&mut self, millis: u64) {
         let until = self.now.0 + millis * 1_000;
@@ -479,8 +486,12 @@ impl World {
     }
 
     fn edge_hears(&mut self, n: usize, frame: Frame) {
+        if self.edges[n].manners.forgot && !matches!(frame, Frame::Hello { .. }) {
+            return;
+        }
         match frame {
             Frame::Hello { grant, hello, .. } => {
+                self.edges[n].manners.forgot = false;
                 grant.verify(&self.tracker.public(), Context::None).unwrap();
                 hello.verify(&self.session_secret.public(), Context::None).unwrap();
                 self.edge_says(n, &Frame::Welcome { protocol: 1, window: WINDOW });
