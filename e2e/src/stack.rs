@@ -229,6 +229,19 @@ impl Stack {
         })
     }
 
+    /// The viewers' sessions, in order.
+    ///
+    /// # Errors
+    /// When the tracker does not answer.
+    pub fn sessions(&self) -> anyhow::Result<Vec<String>> {
+        let all = self.api.get("/v1/sessions")?;
+        let lines = all["sessions"].as_array().context("sessions")?;
+        let mut ids: Vec<String> =
+            lines.iter().filter_map(|line| Some(line["id"].as_str()?.to_owned())).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
     /// What the packager has sent of all its streams.
     ///
     /// # Errors

@@ -34,18 +34,6 @@ fn packager<T>(stack: &Stack, judge: impl Fn(&Value) -> Option<T>) -> T {
     api.wait("/v1/status", PATIENCE, |status| judge(&status["streams"][0])).unwrap()
 }
 
-fn sessions(stack: &Stack) -> Vec<String> {
-    let sessions = stack.api.get("/v1/sessions").unwrap();
-    let mut ids: Vec<String> = sessions["sessions"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|session| session["id"].as_str().unwrap().to_owned())
-        .collect();
-    ids.sort();
-    ids
-}
-
 /// How long after its program date time's zero the media of a rendition shows, by its first record in each stretch:
 /// what has to be the same for sound and picture.
 fn offsets(origin: &Origin, rendition: &str) -> Vec<(u32, i64)> {
@@ -73,7 +61,7 @@ fn a_publisher_that_comes_back_with_new_timestamps_is_one_discontinuity() {
     watch.viewers = u32::try_from(VIEWERS).unwrap();
     let mut watching = watch.start(stack.folder()).unwrap();
     stack.api.wait("/v1/sessions", PATIENCE, |all| (all["total"] == VIEWERS).then_some(())).unwrap();
-    let watching_before = sessions(&stack);
+    let sessions = stack.sessions().unwrap();
     go_on(Duration::from_secs(3));
 
     publisher.kill();
@@ -88,7 +76,7 @@ fn a_publisher_that_comes_back_with_new_timestamps_is_one_discontinuity() {
     let first_part = wall_ms();
 
     go_on(Duration::from_secs(4));
-    assert_eq!(sessions(&stack), watching_before, "nobody had to join again");
+    assert_eq!(stack.sessions().unwrap(), sessions, "nobody had to join again");
     let report = watching.report().unwrap();
     let log = watching.log();
     eprintln!(">> {report:?}; {pressure}");
