@@ -8,3 +8,5 @@ mod random;
 mod stage;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod world;
