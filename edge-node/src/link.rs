@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use millstream_lane::Reach;
 use millstream_model::{BitRate, StreamId, TrackerId};
-use millstream_service::tasks::Drain;
+use millstream_service::{Trust, tasks::Drain, trust};
 use millstream_wire::{
     session::{Receipt, Registration},
     sign::{Context, Signed, Signer as _},
@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
+    Connector, MaybeTlsStream, WebSocketStream,
     tungstenite::{Message, Utf8Bytes, protocol::WebSocketConfig},
 };
 
@@ -168,7 +168,7 @@ impl Link<'_> {
 
     async fn register(&mut self) -> anyhow::Result<(Socket, Duration)> {
         let shared = self.shared;
-        let mut socket = connect(&shared.config.tracker).await?;
+        let mut socket = connect(&shared.config.tracker, &shared.trust).await?;
         let challenge = match next(&mut socket).await? {
             ToEdge::Challenge(challenge) => challenge,
             other => bail!("it began with {other:?}"),
@@ -236,7 +236,10 @@ impl Link<'_> {
                 shared.store.found(&stream, Some(Source { root, origin, token }));
             }
             ToEdge::Receipt { receipt } => self.receipt(&receipt),
-            ToEdge::Rejected { session, reason } => {
+            ToEdge::Rejected { session, reason, retry: true } => {
+                tracing::debug!(%session, reason, "voucher not accepted yet");
+            }
+            ToEdge::Rejected { session, reason, retry: false } => {
                 tracing::info!(%session, reason, "voucher not accepted");
                 shared.metrics.vouchers_rejected.inc();
                 shared.ledger.book().rejected(session, &reason, shared.clock.wall());
@@ -306,13 +309,16 @@ impl Link<'_> {
 /// How long a stopping edge waits for the last receipts: a commit of the tracker, and a round trip.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-async fn connect(tracker: &str) -> anyhow::Result<Socket> {
+async fn connect(tracker: &str, trust: &Trust) -> anyhow::Result<Socket> {
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
         .read_buffer_size(16 * 1024);
     let url = url(tracker)?;
-    let (socket, _) = tokio_tungstenite::connect_async_with_config(url, Some(limits), true).await?;
+    let tls = Connector::Rustls(trust.socket());
+    let connected =
+        tokio_tungstenite::connect_async_tls_with_config(url, Some(limits), true, Some(tls)).await;
+    let (socket, _) = connected.map_err(|error| anyhow::anyhow!(trust::explain(&error)))?;
     Ok(socket)
 }
 

@@ -80,13 +80,29 @@ async fn a_false_voucher_is_refused_and_never_brought() {
 async fn a_voucher_that_the_tracker_refuses_is_shown_with_its_reason() {
     let world = World::new().await;
     let mut viewer = world.viewer(1).await;
-    world.tracker.refused.lock().unwrap().insert(viewer.grant.session);
+    world.tracker.refused.lock().unwrap().insert(viewer.grant.session, false);
     watch(&world, &mut viewer, 1).await;
     viewer.vouch().await;
     let status = world.edge.until("a rejection", |status| status.earnings.rejected == 1).await;
     assert_eq!(status.earnings.rejections[0].reason, "more than was watched");
     assert_eq!(status.earnings.rejections[0].payable, 200_000);
     assert_eq!(status.vouchers.open, 0, "it is not brought over and over");
+    world.edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voucher_that_the_tracker_may_book_later_is_kept_and_brought_again() {
+    let world = World::new().await;
+    let mut viewer = world.viewer(1).await;
+    let session = viewer.grant.session;
+    world.tracker.refused.lock().unwrap().insert(session, true);
+    watch(&world, &mut viewer, 1).await;
+    let vouched = viewer.vouch().await;
+    world.tracker.saw("a rejection", |seen| seen.rejected == 1).await;
+    world.tracker.refused.lock().unwrap().remove(&session);
+    viewer.close().await;
+    let status = world.edge.until("a receipt", |status| status.earnings.receipts > 0).await;
+    assert_eq!((status.earnings.bytes, status.earnings.rejected), (vouched, 0));
     world.edge.stop().await;
 }
 

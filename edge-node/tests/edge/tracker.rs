@@ -1,7 +1,7 @@
 //! A tracker's side of the WebSocket: challenges, believes proofs, answers lookups, books vouchers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -40,6 +40,7 @@ pub(crate) struct Seen {
     /// The highest voucher per lane, and how many came in all.
     pub(crate) vouchers: BTreeMap<SessionId, Signed<Voucher>>,
     pub(crate) voucher_count: usize,
+    pub(crate) rejected: usize,
 }
 
 pub(crate) struct Tracker {
@@ -48,8 +49,8 @@ pub(crate) struct Tracker {
     pub(crate) origin: String,
     pub(crate) root: millstream_model::PublicKey,
     pub(crate) seen: watch::Sender<Seen>,
-    /// Vouchers of these sessions are refused.
-    pub(crate) refused: Mutex<BTreeSet<SessionId>>,
+    /// Vouchers of these sessions are refused; `true`: for the time being.
+    pub(crate) refused: Mutex<BTreeMap<SessionId, bool>>,
     running: Mutex<Option<AbortHandle>>,
 }
 
@@ -150,8 +151,11 @@ impl Tracker {
                         }
                     };
                     self.seen.send_modify(better);
-                    Some(if self.refused.lock().expect("sound").contains(&said.session) {
-                        ToEdge::Rejected { session: said.session, reason: "more than was watched".into() }
+                    let refused = self.refused.lock().expect("sound").get(&said.session).copied();
+                    Some(if let Some(retry) = refused {
+                        self.seen.send_modify(|seen| seen.rejected += 1);
+                        let reason = "more than was watched".into();
+                        ToEdge::Rejected { session: said.session, reason, retry }
                     } else {
                         let receipt = Receipt {
                             session: said.session,

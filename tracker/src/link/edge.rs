@@ -114,7 +114,10 @@ impl Edge {
         let session = voucher.unverified().session;
         Some(match self.hub.voucher(Bringer::Edge(edge), voucher).await {
             Ok(receipt) => ToEdge::Receipt { receipt },
-            Err(refused) => ToEdge::Rejected { session, reason: refused.to_string() },
+            Err(refused) => {
+                let retry = refused.may_pass_later();
+                ToEdge::Rejected { session, reason: refused.to_string(), retry }
+            }
         })
     }
 

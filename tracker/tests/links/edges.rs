@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     viewers::resume,
-    world::{EdgeLink, ViewerLink, World, register, viewer as secret},
+    world::{EdgeLink, ViewerLink, World, register, viewer as secret, voucher},
 };
 
 #[tokio::test]
@@ -42,6 +42,27 @@ async fn a_proof_is_good_for_one_connection_and_one_key() {
     first.say(&FromEdge::Drain).await;
     let ToEdge::Error(fault) = first.hear().await else { panic!("a refusal") };
     assert_eq!(fault.code, FaultCode::BadRequest, "register comes first");
+}
+
+#[tokio::test]
+async fn a_voucher_that_comes_before_the_packagers_report_is_to_be_brought_again() {
+    let world = World::new().await;
+    world.live_with("show", json!({}), 1_000_000).await;
+    let (mut link, _) = world.edge(1).await;
+    let (_viewer, welcome) = world.welcome("show").await;
+    let grant = welcome.edges[0].grant.unverified().clone();
+    let early = FromEdge::Voucher { voucher: voucher(&grant, 4_000_000) };
+    link.say(&early).await;
+    let ToEdge::Rejected { session, reason, retry } = link.hear().await else { panic!("refused") };
+    assert_eq!((session, retry), (grant.session, true), "{reason}");
+    world.carry("show", 4_000_000).await;
+    link.say(&early).await;
+    let ToEdge::Receipt { receipt } = link.hear().await else { panic!("a receipt") };
+    assert_eq!(receipt.unverified().payable, 4_000_000);
+    let over = voucher(&grant, grant.cap_bytes + 1);
+    link.say(&FromEdge::Voucher { voucher: over }).await;
+    let ToEdge::Rejected { retry, reason, .. } = link.hear().await else { panic!("refused") };
+    assert!(!retry, "{reason}");
 }
 
 #[tokio::test]

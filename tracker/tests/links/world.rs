@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use millstream_model::{BitRate, EdgeId, Fingerprint, RenditionId, SessionId, WallTime};
+use millstream_service::Trust;
 use millstream_tracker::{Config, Tracker};
 use millstream_wire::{
     session::{Grant, Registration, Voucher},
@@ -36,7 +37,9 @@ impl World {
     pub(crate) async fn new() -> Self {
         let data = tempfile::tempdir().unwrap();
         let (url, token, stop, task) = start(data.path()).await;
-        Self { url, token, http: reqwest::Client::new(), data, stop: Some(stop), task: Some(task) }
+        let tls = Trust::system().unwrap().http();
+        let http = reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap();
+        Self { url, token, http, data, stop: Some(stop), task: Some(task) }
     }
 
     /// Stops the tracker, drained, and starts it again on the same data.
@@ -61,6 +64,11 @@ impl World {
 
     /// A funded stream that a packager carries; gives its stream key.
     pub(crate) async fn live(&self, id: &str, more: Value) -> String {
+        self.live_with(id, more, 1 << 40).await
+    }
+
+    /// The same with `bytes` published so far.
+    pub(crate) async fn live_with(&self, id: &str, more: Value, bytes: u64) -> String {
         let funds = json!({ "amount": 1_000_000_000, "transfer": format!("for-{id}") });
         assert_eq!(self.post("/v1/accounts/show/fund", &funds).await.0, 200);
         let mut wanted = json!({ "id": id, "account": "show", "price_per_gib": PRICE });
@@ -69,7 +77,7 @@ impl World {
         assert_eq!(status, 201, "{created}");
         let key = created["stream_key"].as_str().unwrap().to_owned();
         self.admit(&key).await;
-        self.carry(id, 1 << 40).await;
+        self.carry(id, bytes).await;
         key
     }
 

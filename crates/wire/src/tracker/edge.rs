@@ -92,6 +92,9 @@ pub enum ToEdge {
         session: SessionId,
         /// Why, for people.
         reason: String,
+        /// The same voucher may be accepted later: it is to be kept and brought again.
+        #[serde(default)]
+        retry: bool,
     },
     /// A text from another side.
     Signal(Signal),
