@@ -42,6 +42,7 @@ pub const HOUSE: &[(&str, Place)] = &[
     ("millstream", Place::Assembly),
     ("millstream-e2e", Place::Assembly),
     ("millstream-benches", Place::Assembly),
+    ("millstream-fuzz", Place::Assembly),
 ];
 
 /// What makes a core or a floor impure, however deep below it: a runtime with its clock, and chance.

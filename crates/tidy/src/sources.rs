@@ -12,8 +12,11 @@ pub const LINES_MAX: usize = 700;
 /// Files that may be longer. Empty, and meant to stay so.
 const LONGER: &[&str] = &[];
 
+/// Hidden folders of ours. Others belong to tools: a version control, a cache.
+const HIDDEN: &[&str] = &[".ci", ".config"];
+
 /// Folders that hold nothing of ours: built, fetched or made at run time.
-const FOREIGN: &[&str] = &["target", "node_modules", "dist", ".git", "data", "corpus", "artifacts"];
+const FOREIGN: &[&str] = &["target", "node_modules", "dist", "data", "corpus", "artifacts"];
 
 /// Files with lines that people write.
 const SOURCE: &[&str] = &["rs", "ts", "mts", "js", "mjs", "css", "html", "sql", "sh", "py"];
@@ -71,8 +74,13 @@ pub fn read(root: &Path) -> io::Result<Vec<File>> {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let path = entry.path();
+            let name = entry.file_name();
+            if is_foreign(&name) {
+                continue;
+            }
             if entry.file_type()?.is_dir() {
-                if !FOREIGN.iter().any(|name| path.file_name() == Some(OsStr::new(name))) {
+                // A cache may have any name; its maker marks it (https://bford.info/cachedir).
+                if !path.join("CACHEDIR.TAG").exists() {
                     open.push(path);
                 }
             } else if is_text(&path) {
@@ -135,6 +143,12 @@ pub fn complaints(file: &File) -> Vec<String> {
         above = line;
     }
     complaints
+}
+
+fn is_foreign(name: &OsStr) -> bool {
+    let is_one_of = |names: &[&str]| names.iter().any(|one| name == OsStr::new(one));
+    // `.git` is a folder, or a file that names one.
+    is_one_of(FOREIGN) || (name.as_encoded_bytes().starts_with(b".") && !is_one_of(HIDDEN))
 }
 
 fn is_text(path: &Path) -> bool {
@@ -286,14 +300,23 @@ mod tests {
     #[test]
     fn our_files_are_found_and_foreign_ones_are_not() {
         let root = tempfile::tempdir().unwrap();
-        for path in ["src/lib.rs", "target/a.rs", "a/node_modules/b.ts", "scripts/test", "a.png", "README.md"]
-        {
+        let ours = ["README.md", "scripts/test", "src/lib.rs", ".ci/run"];
+        let foreign = [
+            "target/a.rs",
+            "a/node_modules/b.ts",
+            "a.png",
+            ".git",
+            ".cache/a.md",
+            "built/CACHEDIR.TAG",
+            "built/a.json",
+        ];
+        for path in ours.iter().chain(&foreign) {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
         }
         fs::write(root.path().join("binary"), [0xff, 0xfe]).unwrap();
         let paths: Vec<String> = read(root.path()).unwrap().into_iter().map(|file| file.path).collect();
-        assert_eq!(paths, ["README.md", "scripts/test", "src/lib.rs"]);
+        assert_eq!(paths, [".ci/run", "README.md", "scripts/test", "src/lib.rs"]);
     }
 }
