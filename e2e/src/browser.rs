@@ -19,9 +19,16 @@ pub struct Script(Process);
 /// # Errors
 /// When Node is missing.
 pub fn start(script: &str, argument: &Value, logs: &Path) -> anyhow::Result<Script> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("browser");
+    start_in(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("browser"), script, argument, logs)
+}
+
+/// Starts a script of another folder.
+///
+/// # Errors
+/// When Node is missing.
+pub fn start_in(folder: &Path, script: &str, argument: &Value, logs: &Path) -> anyhow::Result<Script> {
     let mut command = Command::new("node");
-    command.current_dir(&folder).arg(script).arg(argument.to_string());
+    command.current_dir(folder).arg(script).arg(argument.to_string());
     let log = logs.join(format!("{script}.log"));
     Ok(Script(Process::start(script, &mut command, &log)?))
 }

@@ -22,9 +22,11 @@ const POLL: Duration = Duration::from_millis(20);
 /// # Errors
 /// When the test does not run from a cargo target folder.
 pub fn binaries() -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("the test has no place in a target folder")?;
-    Ok(folder.to_path_buf())
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("the program has no place in a target folder")?;
+    // Tests lie one folder below the programs.
+    let programs = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    Ok(programs.context("the test has no place in a target folder")?.to_path_buf())
 }
 
 /// The path of one of our programs.

@@ -1,0 +1,19 @@
+//! What is published while something is measured.
+
+use millstream_e2e::media::Clip;
+
+/// 5 Mbit/s of 1080p30 with two B-frames, sound included: the stream that packagers are compared by.
+pub(crate) const FULL: Clip = Clip {
+    name: "bench-full-1",
+    size: (1_920, 1_080),
+    bitrate: 4_904_000,
+    gop: 60,
+    b_frames: 2,
+    seconds: 60,
+};
+
+/// The same rate in a picture that a browser decodes by the way: 360p.
+pub(crate) const SMALL: Clip = Clip { name: "bench-small-1", size: (640, 360), ..FULL };
+
+/// Hardly more than its sound: what viewers hold while almost nothing is sent.
+pub(crate) const QUIET: Clip = Clip { name: "bench-quiet-1", size: (160, 90), bitrate: 40_000, ..FULL };

@@ -1,0 +1,170 @@
+//! From the last frame of a part at the RTMP socket to the part, whole and verified, at the edge.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use millstream_e2e::{publisher, stack::Stack, time::go_on, viewers::Watch};
+use millstream_edge::{Config, Edge, Leaving, Outgoing};
+use millstream_model::RenditionId;
+use millstream_service::ops;
+use millstream_wire::media::{Catalog, Record};
+use tokio::{runtime::Runtime, sync::oneshot};
+
+use super::Bench;
+use crate::{
+    clips::FULL,
+    figures::quantile,
+    sheet::Sheet,
+    tap::{self, Seen, Tap},
+};
+
+const SECONDS: u32 = 25;
+const STREAM: &str = "show";
+const RENDITION: &str = "video";
+
+/// Less parts than that tell nothing.
+const PARTS_MIN: usize = 8;
+
+pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
+    let time = bench.seconds(SECONDS);
+    FULL.file()?;
+    bench.each_run(|| {
+        let apart = Stack::apart()?;
+        let stack = &apart.stack;
+        let watch = Arc::new(Stamps::default());
+        let edge = Own::start(stack, Arc::clone(&watch) as Arc<dyn Outgoing>)?;
+        let created = stack.create(STREAM)?;
+        let packager: SocketAddr = apart.packager.said("rtmp")?.parse()?;
+        let tap = Tap::start(packager)?;
+        let url = format!("rtmp://{}/live/{}", tap.address, created.stream_key);
+        let _publisher = publisher::push(&FULL, &url, stack.folder())?;
+        stack.live(STREAM)?;
+        let viewer = Watch::new(&stack.ready.tracker, STREAM, u32::try_from(time.as_secs())? + 5);
+        let viewer = viewer.start(bench.folder.path())?;
+        go_on(time);
+        let (catalog, records) = stack.origin(STREAM)?.records(RENDITION)?;
+        drop((viewer, edge));
+        let delays = delays(&catalog, &records, &tap.frames(), &watch.whole())?;
+        ensure!(delays.len() >= PARTS_MIN, "only {} parts were seen whole", delays.len());
+        for percent in [50, 95] {
+            let of = |pick: fn(&Delay) -> f64| {
+                let values: Vec<f64> = delays.iter().map(pick).collect();
+                quantile(&values, percent).context("no delays")
+            };
+            let what = format!("last frame received to part at the edge, p{percent}");
+            sheet.note(&what, "ms", of(|delay| delay.since_last_ms)?);
+            let what = format!("next frame received to part at the edge, p{percent}");
+            sheet.note(&what, "ms", of(|delay| delay.since_next_ms)?);
+        }
+        sheet.note("parts measured", "count", f64::from(u32::try_from(delays.len())?));
+        Ok(())
+    })?;
+    sheet.remark(
+        "5 Mbit/s 1080p30 by ffmpeg. A frame is received when its last byte arrives at a tap right before the packager's \
+         RTMP socket (the tap passes bytes on first, then reads along); a part is at the edge when its last piece, which \
+         the edge lets in only verified, is handed to the connection of its one viewer. All on one machine and one \
+         clock: publisher's and network's delays are not in it, the hop from tap to packager and the edge's way from \
+         cache to connection are. A part ends where the next frame begins, so the first figure holds one frame's time \
+         (33 ms); the second is what our programs add.",
+    );
+    Ok(())
+}
+
+/// When pieces left the edge for the first time.
+#[derive(Debug, Default)]
+struct Stamps(Mutex<HashMap<(RenditionId, u64), HashMap<u32, Instant>>>);
+
+impl Outgoing for Stamps {
+    fn piece(&self, leaving: &Leaving<'_>) -> Bytes {
+        let now = Instant::now();
+        let mut stamps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = stamps.entry((leaving.rendition, leaving.number)).or_default();
+        part.entry(leaving.index).or_insert(now);
+        leaving.message.clone()
+    }
+}
+
+impl Stamps {
+    /// Pieces that left, and when the last of them did, by part.
+    fn whole(&self) -> HashMap<(RenditionId, u64), (usize, Instant)> {
+        let stamps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |pieces: &HashMap<u32, Instant>| Some((pieces.len(), *pieces.values().max()?));
+        stamps.iter().filter_map(|(part, pieces)| Some((*part, last(pieces)?))).collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Delay {
+    since_last_ms: f64,
+    since_next_ms: f64,
+}
+
+/// Of every part that went out live. What a viewer begins with lay in the cache before: it is told by what came before
+/// the first part that left in the time of one part after its frames.
+fn delays(
+    catalog: &Catalog,
+    records: &[Record],
+    frames: &[Seen],
+    whole: &HashMap<(RenditionId, u64), (usize, Instant)>,
+) -> anyhow::Result<Vec<Delay>> {
+    let rendition = catalog.renditions.iter().find(|rendition| rendition.name == RENDITION);
+    let timescale = f64::from(rendition.context("no video in the catalog")?.timescale);
+    let first = records.first().context("no records")?;
+    ensure!(first.number <= 1, "the first part is forgotten already: {}", first.number);
+    let all = records.iter().filter_map(|record| {
+        let end = record.media_time.0 + u64::from(record.duration) - first.media_time.0;
+        let (last, next) = tap::arrivals(frames, end as f64 * 1e3 / timescale)?;
+        let (pieces, at) = *whole.get(&(record.rendition, record.number))?;
+        let delay = Delay {
+            since_last_ms: tap::millis_between(last, at),
+            since_next_ms: tap::millis_between(next, at),
+        };
+        (pieces == record.pieces.len()).then_some(delay)
+    });
+    Ok(all.skip_while(|delay| delay.since_last_ms > STALE_MS).collect())
+}
+
+/// Older than that, a part was fetched and not pushed.
+const STALE_MS: f64 = 1_000.0;
+
+/// An edge of the product's library in this process, so that one clock stamps both ends.
+struct Own {
+    stop: Option<oneshot::Sender<()>>,
+    runtime: Option<Runtime>,
+}
+
+impl Own {
+    fn start(stack: &Stack, outgoing: Arc<dyn Outgoing>) -> anyhow::Result<Self> {
+        let local: SocketAddr = "127.0.0.1:0".parse()?;
+        let config = Config {
+            listen: local,
+            data: stack.folder().join("own-edge"),
+            tracker: stack.ready.tracker.clone(),
+            ops: ops::Config { listen: local },
+            drain_ms: 0,
+            ..Config::default()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let edge = runtime.block_on(Edge::load_with(config, outgoing))?;
+        let id = edge.addresses().id.to_string();
+        let (stop, stopped) = oneshot::channel();
+        runtime.spawn(edge.run(async move { drop(stopped.await) }));
+        stack.knows(&id)?;
+        Ok(Self { stop: Some(stop), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
