@@ -1,13 +1,16 @@
 // What is published: an ES module (hls.js is a peer), the same as a classic script (`Millstream`, expects `Hls`),
 // one script with hls.js in it, and the types.
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
 import { inlineWasm } from './wasm-plugin.mjs';
 
 const root = fileURLToPath(new URL('.', import.meta.url));
-const outDir = `${root}dist`;
+const published = `${root}dist`;
+// Beside it, so that source maps name the same paths; of this process, for others may build at the same time.
+const outDir = `${root}.dist-${process.pid}`;
 
 const outputs = [
   { file: 'millstream.js', format: 'es', external: ['hls.js'] },
@@ -15,7 +18,7 @@ const outputs = [
   { file: 'millstream.full.js', format: 'iife', external: [] },
 ];
 
-rmSync(outDir, { recursive: true, force: true });
+process.on('exit', () => rmSync(outDir, { recursive: true, force: true }));
 for (const { file, format, external } of outputs) {
   await build({
     root,
@@ -35,3 +38,17 @@ for (const { file, format, external } of outputs) {
 execFileSync('npx', ['tsc', '-p', root, '--noEmit', 'false', '--emitDeclarationOnly', '--outDir', `${outDir}/types`], {
   stdio: 'inherit',
 });
+
+// Only what changed is written: the tracker embeds these files, and cargo compiles it anew when they are touched.
+const made = files(outDir);
+for (const file of files(published)) if (!made.includes(file)) rmSync(join(published, file));
+for (const file of made) {
+  const [from, to] = [join(outDir, file), join(published, file)];
+  if (!existsSync(to) || !readFileSync(from).equals(readFileSync(to))) cpSync(from, to);
+}
+
+/** The files below a folder, by their paths in it. */
+function files(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true }).filter((path) => statSync(join(folder, path)).isFile());
+}
