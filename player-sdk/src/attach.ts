@@ -23,12 +23,14 @@ export async function attach(hls: Hls, options: SessionOptions): Promise<Session
   let playhead: Playhead | undefined;
   const watch = (video: HTMLMediaElement | null) => {
     playhead?.close();
+    playhead = undefined;
     if (video === null) return;
     playhead = new Playhead(video, hls);
     session.watch(playhead);
   };
   watch(hls.media);
   hls.on(Hls.Events.MEDIA_ATTACHED, (_, { media }) => watch(media));
+  hls.on(Hls.Events.MEDIA_DETACHING, () => watch(null));
   hls.on(Hls.Events.DESTROYING, () => {
     watch(null);
     session.close();

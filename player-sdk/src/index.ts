@@ -24,7 +24,7 @@ export { LoadFailure } from './hls/swarm';
 export type { Bandwidth, MediaAnswer, MediaRequest, Swarm, Watch } from './hls/swarm';
 export { Playhead } from './playhead';
 export { SessionRefused } from './session';
-export type { OpenSession, Session, SessionOptions } from './session';
+export type { EndReason, OpenSession, Session, SessionOptions } from './session';
 export { SessionKey } from './session-key';
 export type { BytesBySource, EdgeStats, PlayerStats } from './stats';
 export { missingSupport } from './support';

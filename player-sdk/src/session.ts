@@ -6,6 +6,10 @@ import type { PlayerStats } from './stats';
 import type { FaultCode } from './tracker-messages';
 import type { SwarmEvent } from './wasm/port';
 
+/** Why a session ended by itself: its module trapped (plain HLS is left), the tracker wants a new ticket (open another
+ * session), or the browser put the page away (open another when it is shown again). */
+export type EndReason = 'trapped' | 'bad-ticket' | 'put-away';
+
 /** What to watch. */
 export interface SessionOptions {
   readonly stream: string;
@@ -13,14 +17,15 @@ export interface SessionOptions {
   readonly tracker: string;
   /** The stream's root public key, base64url. Without it the tracker's word is taken for it. */
   readonly verifyKey?: string;
-  /** The broadcaster's permission, for streams that are not open. */
-  readonly ticket?: string;
+  /** Fetches the broadcaster's permission, for streams that are not open: a JWT for this session's public key (base64url),
+   * used at once and once. */
+  readonly ticket?: (key: string) => Promise<string>;
   /** False where data channels cannot be had: everything comes by HTTP, verified all the same. */
   readonly dataChannels?: boolean;
   /** What happens in the swarm. */
   readonly onevent?: (event: SwarmEvent) => void;
-  /** The swarm is gone, and what hls.js asks for is refused: play plain HLS. Not called after `close`. */
-  readonly onended?: (error: unknown) => void;
+  /** The session is over, and what hls.js asks for is refused from now on. Not called after `close`. */
+  readonly onended?: (error: unknown, reason: EndReason) => void;
   /** What hls.js is given, byte for byte. The bytes are gone when this returns: copy or hash them. */
   readonly onplayed?: (request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void;
 }

@@ -28,10 +28,10 @@ export function missingSupport(): Missing | undefined {
   return undefined;
 }
 
-/** For people who look at a console or an error event. */
+/** For people who look at a console or an error event; what follows from it is the player's to say. */
 export const MISSING_TEXT: Readonly<Record<Missing, string>> = {
-  'secure-context': 'This page is not a secure context (https:), so it plays plain HLS.',
-  webcrypto: 'This browser has no WebCrypto, so it plays plain HLS.',
-  webrtc: 'This browser has no WebRTC data channels, so everything comes by HTTP, verified all the same.',
-  wasm: 'This browser has no WebAssembly with SIMD, so it plays plain HLS.',
+  'secure-context': 'This page is not a secure context (https:)',
+  webcrypto: 'This browser has no WebCrypto',
+  webrtc: 'This browser has no WebRTC data channels',
+  wasm: 'This browser has no WebAssembly with SIMD',
 };

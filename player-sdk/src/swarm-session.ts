@@ -11,7 +11,7 @@ import { Edges } from './edges';
 import { Gets } from './gets';
 import type { MediaRequest, Swarm, Watch } from './hls/swarm';
 import type { Playhead } from './playhead';
-import { type OpenSession, type Session, type SessionOptions, SessionRefused } from './session';
+import { type EndReason, type OpenSession, type Session, type SessionOptions, SessionRefused } from './session';
 import { SessionKey } from './session-key';
 import type { EdgeStats, PlayerStats } from './stats';
 import type { FaultCode, ToViewer } from './tracker-messages';
@@ -42,7 +42,7 @@ const CERTIFICATE = { name: 'ECDSA', namedCurve: 'P-256' } as const;
 export const openSwarmSession: OpenSession = async (options, signal) => {
   const dataChannels = options.dataChannels ?? true;
   const certificate = dataChannels ? RTCPeerConnection.generateCertificate(CERTIFICATE) : undefined;
-  const opening = Promise.all([SessionKey.generate(), Door.open()]);
+  const opening = Promise.all([keyAndTicket(options), Door.open()]);
 
   let session: SwarmSession | undefined;
   // What the tracker said before the module was there.
@@ -58,9 +58,9 @@ export const openSwarmSession: OpenSession = async (options, signal) => {
   });
   socket.connect();
   try {
-    const [key, door] = await opening;
+    const [{ key, ticket }, door] = await opening;
     signal.throwIfAborted();
-    session = new SwarmSession({ ...options, dataChannels }, key, door, certificate, socket);
+    session = new SwarmSession({ ...options, dataChannels }, { key, ticket }, door, certificate, socket);
   } catch (error) {
     socket.close();
     throw error;
@@ -72,6 +72,20 @@ export const openSwarmSession: OpenSession = async (options, signal) => {
   return session;
 };
 
+interface Permission {
+  readonly key: SessionKey;
+  readonly ticket: string | undefined;
+}
+
+async function keyAndTicket({ ticket }: SessionOptions): Promise<Permission> {
+  const key = await SessionKey.generate();
+  try {
+    return { key, ticket: await ticket?.(toBase64Url(key.publicKey)) };
+  } catch (error) {
+    throw new SessionRefused('bad_ticket', `no ticket: ${String((error as Error).message)}`);
+  }
+}
+
 class SwarmSession implements Session, Swarm {
   readonly #options: SessionOptions;
   readonly #key: SessionKey;
@@ -81,7 +95,13 @@ class SwarmSession implements Session, Swarm {
   readonly #gets: Gets;
   readonly #wants: Wants;
   readonly #lost = new Set<string>();
-  readonly #onpagehide = () => this.close();
+  // A page that comes back from the browser's cache finds its sockets dead: better to say farewell while we can.
+  readonly #onpagehide = () => {
+    if (this.#state !== 'open') return;
+    this.close();
+    this.#outside(() => this.#options.onended?.(new Error('the page was put away'), 'put-away'));
+  };
+  readonly #ononline = () => this.#socket.again();
   #state: 'open' | 'leaving' | 'closed' = 'open';
   #join!: { resolve(): void; reject(error: unknown): void };
   readonly #joined = new Promise<void>((resolve, reject) => (this.#join = { resolve, reject }));
@@ -100,12 +120,12 @@ class SwarmSession implements Session, Swarm {
 
   constructor(
     options: SessionOptions,
-    key: SessionKey,
+    { key, ticket }: Permission,
     door: Door,
     certificate: Promise<RTCCertificate> | undefined,
     socket: TrackerSocket<ToViewer, Typed>,
   ) {
-    const { stream, tracker, ticket, verifyKey, dataChannels } = options;
+    const { stream, tracker, verifyKey, dataChannels } = options;
     this.#options = options;
     this.#key = key;
     this.#socket = socket;
@@ -134,6 +154,7 @@ class SwarmSession implements Session, Swarm {
     });
     this.#reporting = setInterval(() => this.#report(), PLAYHEAD_MS);
     globalThis.addEventListener?.('pagehide', this.#onpagehide);
+    globalThis.addEventListener?.('online', this.#ononline);
     // Whoever waits for it hears of it.
     this.#joined.catch(() => {});
   }
@@ -167,7 +188,8 @@ class SwarmSession implements Session, Swarm {
 
   /** Absent where nobody listens, so that nobody pays for it. */
   get played(): ((request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void) | undefined {
-    return this.#options.onplayed;
+    const { onplayed } = this.#options;
+    return onplayed === undefined ? undefined : (request, bytes) => this.#outside(() => onplayed(request, bytes));
   }
 
   watch(playhead: Playhead): void {
@@ -256,10 +278,24 @@ class SwarmSession implements Session, Swarm {
       this.#schedule(this.#port.deadline());
     } catch (error) {
       // The module trapped, or is not the one that this page belongs to.
-      const wasOpen = this.#state === 'open' && !this.#isJoining;
       this.#join.reject(error);
-      this.#end();
-      if (wasOpen) this.#options.onended?.(error);
+      this.#over(error, 'trapped');
+    }
+  }
+
+  /** Ends a session that somebody plays, and tells them. */
+  #over(error: unknown, reason: EndReason): void {
+    const wasOpen = this.#state === 'open' && !this.#isJoining;
+    this.#end();
+    if (wasOpen) this.#outside(() => this.#options.onended?.(error, reason));
+  }
+
+  /** The page's own code may throw; the show goes on, and the page's error handling hears of it. */
+  #outside(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      reportError(error);
     }
   }
 
@@ -289,10 +325,13 @@ class SwarmSession implements Session, Swarm {
   #happened(event: SwarmEvent): void {
     if (event.type === 'joined') this.#join.resolve();
     else if (event.type === 'fault') {
-      this.#join.reject(new SessionRefused(event.code as FaultCode, event.message));
+      const refused = new SessionRefused(event.code as FaultCode, event.message);
+      this.#join.reject(refused);
+      // Away for too long, and a ticket is good once: another session with another ticket may be let in.
+      if (refused.code === 'bad_ticket' && !this.#isJoining) this.#over(refused, 'bad-ticket');
     } else if (event.type === 'edge_ready') this.#lost.delete(event.edge);
     else if (event.type === 'edge_lost') this.#lost.add(event.edge);
-    this.#options.onevent?.(event);
+    this.#outside(() => this.#options.onevent?.(event));
   }
 
   #schedule(at: number | undefined): void {
@@ -317,6 +356,7 @@ class SwarmSession implements Session, Swarm {
     }
     this.#state = 'closed';
     globalThis.removeEventListener?.('pagehide', this.#onpagehide);
+    globalThis.removeEventListener?.('online', this.#ononline);
     clearInterval(this.#reporting);
     clearTimeout(this.#timer?.id);
     clearTimeout(this.#farewell);

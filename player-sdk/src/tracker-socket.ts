@@ -25,7 +25,7 @@ export interface TrackerSocketOptions<In extends Typed> {
  * bytes. */
 const MESSAGE_BYTES_MAX = 64 * 1024;
 
-/** More than this unsent means that the connection is dead and has not noticed. */
+/** More than this unsent means that the connection is dead and has not noticed: it is given up. */
 const SEND_QUEUE_BYTES_MAX = 256 * 1024;
 
 /** The first pause is up to this long. */
@@ -77,7 +77,11 @@ export class TrackerSocket<In extends Typed, Out extends Typed> {
     if (this.#state !== 'open' || socket === undefined) return false;
     const text = JSON.stringify(message);
     const bytes = text.length <= MESSAGE_BYTES_MAX ? new TextEncoder().encode(text).length : Infinity;
-    if (bytes > MESSAGE_BYTES_MAX || socket.bufferedAmount + bytes > SEND_QUEUE_BYTES_MAX) return false;
+    if (bytes > MESSAGE_BYTES_MAX) return false;
+    if (socket.bufferedAmount + bytes > SEND_QUEUE_BYTES_MAX) {
+      this.#lost();
+      return false;
+    }
     socket.send(text);
     return true;
   }
@@ -87,6 +91,13 @@ export class TrackerSocket<In extends Typed, Out extends Typed> {
     if (this.#state === 'closed') return;
     this.#drop(1000);
     this.#wait(Math.min(Math.max(pauseMs, 0), PAUSE_MS_MAX) * (1 + this.#random()));
+  }
+
+  /** Connects anew without a pause: the network is another one, and what was open is dead without knowing it. */
+  again(): void {
+    if (this.#state !== 'open' && this.#state !== 'waiting') return;
+    this.#drop(1000);
+    this.#wait(0);
   }
 
   /** Ends it. `connect` begins anew. */

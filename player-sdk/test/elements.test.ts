@@ -1,7 +1,7 @@
 // The elements as a page uses them. What needs a real browser (playback, data channels) is tested in one.
 // @vitest-environment happy-dom
 
-import Hls from 'hls.js';
+import Hls, { type ErrorData, type ManifestParsedData } from 'hls.js';
 import { afterEach, beforeEach, describe, expect, it, type Mock, vi } from 'vitest';
 import {
   type ErrorDetail, MillstreamPlayer, MillstreamStats, type ModeDetail, type Session, type SessionOptions, SessionRefused,
@@ -127,9 +127,9 @@ describe('<millstream-player>', () => {
     const opened = session();
     const open = vi.fn().mockResolvedValue(opened);
     MillstreamPlayer.openSession = open;
-    const element = await player({ ...tracker, 'verify-key': KEY, ticket: 'jwt', autoplay: '', muted: '' });
+    const element = await player({ ...tracker, 'verify-key': KEY, autoplay: '', muted: '' });
     expect(open.mock.calls[0]![0]).toMatchObject({
-      stream: 'demo', tracker: 'http://tracker.example', verifyKey: KEY, ticket: 'jwt', dataChannels: true,
+      stream: 'demo', tracker: 'http://tracker.example', verifyKey: KEY, dataChannels: true,
     });
     expect(opened.watch).toHaveBeenCalledOnce();
     expect(Hls.prototype.loadSource).toHaveBeenCalledWith(opened.url);
@@ -227,7 +227,7 @@ describe('<millstream-player>', () => {
   });
 
   it('goes on with plain HLS when the swarm ends', async () => {
-    let end!: (error: unknown) => void;
+    let end!: NonNullable<SessionOptions['onended']>;
     const opened = session();
     MillstreamPlayer.openSession = (options: SessionOptions) => {
       end = options.onended!;
@@ -235,12 +235,146 @@ describe('<millstream-player>', () => {
     };
     answers({ origin: 'http://origin.example' });
     await player(tracker);
-    end(new Error('the swarm trapped'));
+    end(new Error('the swarm trapped'), 'trapped');
     await settle();
     expect(opened.close).toHaveBeenCalledOnce();
     expect(errors).toMatchObject([{ name: 'wasm', fatal: false }]);
     expect(modes).toEqual([{ mode: 'swarm' }, { mode: 'plain', reason: 'wasm' }]);
     expect(Hls.prototype.loadSource).toHaveBeenLastCalledWith('http://origin.example/s/demo/index.m3u8');
+  });
+
+  it.each([
+    ['secure-context', () => vi.stubGlobal('isSecureContext', false)],
+    ['wasm', () => vi.stubGlobal('WebAssembly', undefined)],
+  ] as const)('plays nothing where %s is missing and the page names a root key', async (name, take) => {
+    take();
+    answers({ origin: 'http://origin.example' });
+    const element = await player({ ...tracker, 'verify-key': KEY });
+    expect(errors).toMatchObject([{ name, fatal: true }]);
+    expect(inside(element, '.message').textContent).toContain('verified media alone');
+    expect(Hls.prototype.loadSource).not.toHaveBeenCalled();
+  });
+
+  it.each([{}, { src: 'http://cdn.example/live.m3u8' }])('plays nothing unverified when a tracker refuses a page with a root key: %o', async (more) => {
+    MillstreamPlayer.openSession = vi.fn().mockRejectedValue(new SessionRefused('unavailable', 'not now'));
+    answers({ origin: 'http://origin.example' });
+    await player({ ...tracker, ...more, 'verify-key': KEY });
+    expect(errors).toMatchObject([{ name: 'no-session', code: 'unavailable', fatal: false }]);
+    expect(Hls.prototype.loadSource).not.toHaveBeenCalled();
+    const opened = session();
+    MillstreamPlayer.openSession = vi.fn().mockResolvedValue(opened);
+    await vi.waitFor(() => expect(Hls.prototype.loadSource).toHaveBeenCalledWith(opened.url), { timeout: 2_000 });
+  });
+
+  it('gives up when the tracker will never let in a page with a root key', async () => {
+    MillstreamPlayer.openSession = vi.fn().mockRejectedValue(new SessionRefused('bad_ticket', 'used'));
+    await player({ ...tracker, 'verify-key': KEY });
+    expect(errors.at(-1)).toMatchObject({ name: 'no-session', code: 'bad_ticket', fatal: true });
+  });
+
+  it('plays plain HLS beside a root key where the page allows it', async () => {
+    MillstreamPlayer.openSession = vi.fn().mockRejectedValue(new SessionRefused('unavailable', 'not now'));
+    answers({ origin: 'http://origin.example' });
+    await player({ ...tracker, 'verify-key': KEY, 'allow-unverified': '' });
+    expect(modes).toEqual([{ mode: 'plain', reason: 'no-session' }]);
+  });
+
+  it('opens another session when a trapped swarm may not be replaced by plain HLS', async () => {
+    let end!: NonNullable<SessionOptions['onended']>;
+    MillstreamPlayer.openSession = (options: SessionOptions) => {
+      end = options.onended!;
+      return Promise.resolve(session());
+    };
+    await player({ ...tracker, 'verify-key': KEY });
+    end(new Error('the swarm trapped'), 'trapped');
+    const again = vi.fn().mockResolvedValue(session());
+    MillstreamPlayer.openSession = again;
+    await vi.waitFor(() => expect(modes).toEqual([{ mode: 'swarm' }, { mode: 'swarm' }]), { timeout: 2_000 });
+    expect(again).toHaveBeenCalledOnce();
+  });
+
+  it('asks the page for a ticket for its key, and for another when that one is used up', async () => {
+    const opened: SessionOptions[] = [];
+    MillstreamPlayer.openSession = (options: SessionOptions) => {
+      opened.push(options);
+      return Promise.resolve(session());
+    };
+    const response = { ok: true, text: () => Promise.resolve('header.payload.signature\n') };
+    vi.stubGlobal('fetch', vi.fn().mockResolvedValue(response));
+    await player({ ...tracker, 'ticket-url': 'https://page.example/ticket?show=7' });
+    expect(await opened[0]!.ticket!('the-key')).toBe('header.payload.signature');
+    const [url, options] = vi.mocked(fetch).mock.calls[0]!;
+    expect(String(url)).toBe('https://page.example/ticket?show=7&stream=demo&key=the-key');
+    expect(options).toMatchObject({ credentials: 'include', cache: 'no-store' });
+    opened[0]!.onended!(new SessionRefused('bad_ticket', 'used'), 'bad-ticket');
+    await settle();
+    expect(opened).toHaveLength(2);
+    expect(errors).toMatchObject([{ name: 'no-session', fatal: false }]);
+  });
+
+  it('stays quiet when the browser puts the page away', async () => {
+    let end!: NonNullable<SessionOptions['onended']>;
+    MillstreamPlayer.openSession = (options: SessionOptions) => {
+      end = options.onended!;
+      return Promise.resolve(session());
+    };
+    await player(tracker);
+    end(new Error('put away'), 'put-away');
+    expect([errors, modes]).toEqual([[], [{ mode: 'swarm' }]]);
+  });
+
+  describe('when hls.js fails', () => {
+    const failing = async (attributes: Record<string, string> = {}) => {
+      const element = await player({ src: 'http://cdn.example/live.m3u8', ...attributes });
+      const fail = (type: string) =>
+        element.hls!.trigger(Hls.Events.ERROR, { type, details: 'some', fatal: true } as unknown as ErrorData);
+      const parsed = () => {
+        const nothing = { levels: [], audioTracks: [], subtitleTracks: [], sessionData: null, sessionKeys: null, stats: {} };
+        element.hls!.trigger(Hls.Events.MANIFEST_PARSED, nothing as unknown as ManifestParsedData);
+      };
+      return { element, fail, parsed };
+    };
+
+    it('plays on after a network error, if it played before', async () => {
+      const { element, fail, parsed } = await failing();
+      element.video.dispatchEvent(new Event('play'));
+      fail(Hls.ErrorTypes.NETWORK_ERROR);
+      // It loads anew, which pauses the video without an event.
+      await vi.waitFor(() => expect(Hls.prototype.loadSource).toHaveBeenCalledTimes(2), { timeout: 2_000 });
+      expect(HTMLMediaElement.prototype.play).not.toHaveBeenCalled();
+      parsed();
+      expect(HTMLMediaElement.prototype.play).toHaveBeenCalledOnce();
+    });
+
+    it('stays paused after a network error, if somebody had paused it', async () => {
+      const { element, fail, parsed } = await failing();
+      element.video.dispatchEvent(new Event('play'));
+      element.video.dispatchEvent(new Event('pause'));
+      fail(Hls.ErrorTypes.NETWORK_ERROR);
+      parsed();
+      expect(HTMLMediaElement.prototype.play).not.toHaveBeenCalled();
+    });
+
+    it('begins from the start when media errors cannot be mended, and never gives up', async () => {
+      const recover = vi.spyOn(Hls.prototype, 'recoverMediaError').mockImplementation(() => {});
+      const { element, fail } = await failing();
+      const first = element.hls!;
+      for (let n = 0; n < 4; n++) fail(Hls.ErrorTypes.MEDIA_ERROR);
+      expect(recover).toHaveBeenCalledTimes(3);
+      await vi.waitFor(() => expect(element.hls).not.toBe(first), { timeout: 2_000 });
+      expect(errors.some(({ fatal }) => fatal)).toBe(false);
+    });
+
+    it('mends a media error a minute for ever', async () => {
+      const recover = vi.spyOn(Hls.prototype, 'recoverMediaError').mockImplementation(() => {});
+      const { fail } = await failing();
+      const now = vi.spyOn(performance, 'now');
+      for (let minute = 1; minute <= 10; minute++) {
+        now.mockReturnValue(minute * 60_001);
+        fail(Hls.ErrorTypes.MEDIA_ERROR);
+      }
+      expect(recover).toHaveBeenCalledTimes(10);
+    });
   });
 
   it('waits for a stream that nobody publishes yet', async () => {

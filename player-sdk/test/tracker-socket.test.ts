@@ -138,17 +138,45 @@ describe('the tracker socket', () => {
     tracker.close();
   });
 
-  it('sends nothing that is too long or would queue up', () => {
+  it('sends nothing that is too long', () => {
     const tracker = socket();
     tracker.connect();
     latest().onopen!();
     // Two bytes a character: the bound is on bytes.
     expect(tracker.send({ type: 'signal', data: 'é'.repeat(33_000) })).toBe(false);
-    latest().bufferedAmount = 256 * 1024;
-    expect(tracker.send({ type: 'leave' })).toBe(false);
-    latest().bufferedAmount = 0;
+    expect(latest().closed).toBe(false);
     expect(tracker.send({ type: 'leave' })).toBe(true);
     tracker.close();
+  });
+
+  it('gives up a connection that takes nothing any more', () => {
+    const tracker = socket();
+    tracker.connect();
+    latest().onopen!();
+    latest().bufferedAmount = 256 * 1024;
+    expect(tracker.send({ type: 'leave' })).toBe(false);
+    expect(latest().closed).toBe(true);
+    expect(states.at(-1)).toBe('waiting');
+    tracker.close();
+  });
+
+  it('connects anew at once on another network, open or waiting, and not when closed', () => {
+    const tracker = socket();
+    tracker.again();
+    tracker.connect();
+    latest().onopen!();
+    tracker.again();
+    expect(latest().closed).toBe(true);
+    vi.advanceTimersByTime(0);
+    expect(PlayedSocket.all).toHaveLength(2);
+    latest().onclose!();
+    tracker.again();
+    vi.advanceTimersByTime(0);
+    expect(PlayedSocket.all).toHaveLength(3);
+    tracker.close();
+    tracker.again();
+    vi.advanceTimersByTime(60_000);
+    expect(PlayedSocket.all).toHaveLength(3);
   });
 
   it('is silent after it was closed', () => {

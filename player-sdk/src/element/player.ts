@@ -7,7 +7,7 @@ import { ComingSwarm, type MediaRequest } from '../hls/swarm';
 import { fromBase64Url } from '../bytes';
 import { type Plain, plainPlaylist, UnknownStream } from '../plain';
 import { Playhead } from '../playhead';
-import { type OpenSession, type Session, type SessionOptions, SessionRefused } from '../session';
+import { type EndReason, type OpenSession, type Session, type SessionOptions, SessionRefused } from '../session';
 import type { PlayerStats } from '../stats';
 import { MISSING_TEXT, type Missing, missingSupport } from '../support';
 import type { SwarmEvent } from '../wasm/port';
@@ -63,7 +63,13 @@ export interface PaidDetail {
   readonly earnedMicros: number;
 }
 
-const RESTARTING = ['stream', 'tracker', 'verify-key', 'ticket', 'src'];
+/** Why there is no session, or not all of one. */
+interface Lack {
+  readonly reason: PlainReason;
+  readonly code?: string;
+}
+
+const RESTARTING = ['stream', 'tracker', 'verify-key', 'allow-unverified', 'ticket-url', 'src'];
 const PASSED_ON = ['autoplay', 'muted', 'controls', 'playsinline', 'poster'];
 
 const ROOT_KEY_BYTES = 32;
@@ -71,8 +77,16 @@ const ROOT_KEY_BYTES = 32;
 /** How often the numbers are told. */
 const STATS_MS = 1_000;
 
-/** hls.js mends a media error by rebuilding its buffers; more often than this and the stream itself is broken. */
+/** hls.js mends a media error by rebuilding its buffers; more often than this in a minute, and we begin from the start. */
 const MEDIA_RECOVERIES_MAX = 3;
+const RECOVERY_MS = 60_000;
+
+/** A ticket has 2 KiB at most, and comes from a server of the page's own. */
+const TICKET_CHARACTERS_MAX = 4_096;
+const TICKET_TIMEOUT_MS = 8_000;
+
+/** Refusals that asking again does not change. */
+const LASTING: readonly (string | undefined)[] = ['unknown_stream', 'bad_ticket'];
 
 /** A publisher that is away comes back within half a minute, and viewers must not hammer the origin meanwhile. */
 const RETRY_MS = 1_000;
@@ -100,6 +114,9 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
    * when it returns: copy or hash them. */
   onplayed: ((request: MediaRequest, bytes: Uint8Array<ArrayBuffer>) => void) | undefined;
 
+  /** Fetches a ticket for the session key (base64url) it is given; the attribute `ticket-url` does the same by URL. */
+  onticket: ((key: string) => Promise<string>) | undefined;
+
   readonly #root = this.attachShadow({ mode: 'open' });
   readonly #video: HTMLVideoElement;
   readonly #overlay: MillstreamStats;
@@ -111,7 +128,10 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #began = 0;
   /** Media bytes by plain HLS. */
   #plainBytes = 0;
-  #recoveries = 0;
+  /** When hls.js mended a media error, on `performance.now()`'s clock. */
+  #recoveries: number[] = [];
+  /** What the person wants, or autoplay for them: hls.js pauses the video when it loads anew, and does not say so. */
+  #isPlaying = false;
   /** Starts that found no stream, in a row. */
   #starts = 0;
   #retries = 0;
@@ -128,6 +148,8 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
       this.#video.muted = false;
       this.#find('.unmute').hidden = true;
     });
+    this.#video.addEventListener('play', () => (this.#isPlaying = true));
+    this.#video.addEventListener('pause', () => (this.#isPlaying = false));
     this.#video.addEventListener('playing', () => {
       this.#find('.play').hidden = true;
       this.#say(undefined);
@@ -211,8 +233,14 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
       this.#fail({ name: 'bad-attributes', message: wrong, fatal: true });
       return;
     }
-    const reason = plainly ?? (options === undefined ? 'no-session' : await this.#openSession(options, signal));
+    let lack: Lack | undefined = plainly === undefined ? undefined : { reason: plainly };
+    if (lack === undefined) lack = options === undefined ? { reason: 'no-session' } : await this.#openSession(options, signal);
     if (signal.aborted) return;
+    if (this.#session === undefined && lack !== undefined && this.#mustVerify) {
+      this.#refuse(lack, signal);
+      return;
+    }
+    const reason = lack?.reason;
     try {
       const session = this.#session;
       const source = session ?? (await this.#plain(options, signal));
@@ -227,6 +255,26 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
       this.#fail({ name: 'no-stream', message: (error as Error).message, fatal });
       if (!fatal) this.#later(() => this.#startAnew(), this.#starts++, signal);
     }
+  }
+
+  /** A page that names the root key is not given what nobody verified, unless it says that it may. */
+  get #mustVerify(): boolean {
+    return this.hasAttribute('verify-key') && !this.hasAttribute('allow-unverified');
+  }
+
+  /** Nothing verified can be had. */
+  #refuse({ reason, code }: Lack, signal: AbortSignal): void {
+    if (reason === 'no-session' && Hls.isSupported() && !LASTING.includes(code)) {
+      this.#later(() => this.#startAnew(), this.#starts++, signal);
+      return;
+    }
+    const why = reason === 'no-session' ? 'The tracker does not let this page in' : MISSING_TEXT[reason];
+    this.#fail({
+      name: reason,
+      message: `${why}, and it plays verified media alone (verify-key).`,
+      fatal: true,
+      ...(code === undefined ? {} : { code }),
+    });
   }
 
   #startAnew(plainly?: PlainReason): void {
@@ -251,22 +299,32 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #options(): SessionOptions | undefined {
     const [stream, tracker] = [this.getAttribute('stream'), this.getAttribute('tracker')];
     if (!stream || !tracker) return undefined;
-    const [verifyKey, ticket] = [this.getAttribute('verify-key'), this.getAttribute('ticket')];
+    const [verifyKey, ticket] = [this.getAttribute('verify-key'), this.#ticket(stream)];
     return {
       stream,
       tracker: new URL(tracker, this.baseURI).href.replace(/\/+$/, ''),
       ...(verifyKey === null ? {} : { verifyKey }),
-      ...(ticket === null ? {} : { ticket }),
+      ...(ticket === undefined ? {} : { ticket }),
     };
   }
 
+  #ticket(stream: string): SessionOptions['ticket'] {
+    if (this.onticket !== undefined) return this.onticket;
+    const url = this.getAttribute('ticket-url');
+    return url === null ? undefined : (key) => fetchTicket(new URL(url, this.baseURI), stream, key);
+  }
+
   /** Opens a session, or says why there is none, or not all of one. */
-  async #openSession(options: SessionOptions, signal: AbortSignal): Promise<PlainReason | undefined> {
+  async #openSession(options: SessionOptions, signal: AbortSignal): Promise<Lack | undefined> {
     const missing = missingSupport();
-    if (missing !== undefined) this.#fail({ name: missing, message: MISSING_TEXT[missing], fatal: false });
-    if (missing !== undefined && missing !== 'webrtc') return missing;
+    const isAllMissing = missing !== undefined && missing !== 'webrtc';
+    if (missing !== undefined && !(isAllMissing && this.#mustVerify)) {
+      const instead = isAllMissing ? 'it plays plain HLS' : 'everything comes by HTTP, verified all the same';
+      this.#fail({ name: missing, message: `${MISSING_TEXT[missing]}: ${instead}.`, fatal: false });
+    }
+    if (isAllMissing) return { reason: missing };
     const open = MillstreamPlayer.openSession;
-    if (open === undefined || !Hls.isSupported()) return 'no-session';
+    if (open === undefined || !Hls.isSupported()) return { reason: 'no-session' };
     // A media source takes a tenth of a second to open: meanwhile the session is opened.
     const coming = new ComingSwarm();
     this.#attach(new Hls(swarmConfig(Hls, coming)), signal);
@@ -276,24 +334,32 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
           ...options,
           dataChannels: missing === undefined,
           onevent: (event) => this.#happened(event),
-          onended: (error) => {
-            this.#fail({ name: 'wasm', message: `The swarm ended: ${String(error)}`, fatal: false });
-            this.#startAnew('wasm');
-          },
+          onended: (error, reason) => this.#ended(error, reason, signal),
           ...(this.onplayed === undefined ? {} : { onplayed: this.onplayed }),
         },
         signal,
       );
       if (signal.aborted) session.close();
       else this.#session = coming.session = session;
-      return missing;
+      return missing === undefined ? undefined : { reason: missing };
     } catch (error) {
       if (!signal.aborted) this.#detach();
       const code = error instanceof SessionRefused ? { code: error.code } : {};
       const message = `No session: ${String((error as Error).message)}`;
       if (!signal.aborted) this.#fail({ name: 'no-session', message, fatal: false, ...code });
-      return 'no-session';
+      return { reason: 'no-session', ...code };
     }
+  }
+
+  /** A session ended by itself. */
+  #ended(error: unknown, reason: EndReason, signal: AbortSignal): void {
+    if (signal.aborted || reason === 'put-away') return;
+    const isTrapped = reason === 'trapped';
+    const message = `The session ended: ${String((error as Error).message)}`;
+    this.#fail({ name: isTrapped ? 'wasm' : 'no-session', message, fatal: false });
+    if (!isTrapped) this.#startAnew();
+    else if (this.#mustVerify) this.#later(() => this.#startAnew(), this.#starts++, signal);
+    else this.#startAnew('wasm');
   }
 
   #happened(event: SwarmEvent): void {
@@ -324,7 +390,7 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     const src = this.getAttribute('src');
     if (src !== null) return { url: new URL(src, this.baseURI).href };
     if (options === undefined) throw new Error('nothing to play');
-    return plainPlaylist(options.tracker, options.stream, signal);
+    return plainPlaylist(options.tracker, options.stream, signal, options.ticket);
   }
 
   #load({ url, token }: Plain, signal: AbortSignal): void {
@@ -332,10 +398,14 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     if (Hls.isSupported()) {
       if (this.#hls === undefined) this.#attach(new Hls(plainConfig(token)), signal);
       this.#hls?.loadSource(url);
-    } else if (video.canPlayType('application/vnd.apple.mpegurl') !== '') {
+    } else if (video.canPlayType('application/vnd.apple.mpegurl') !== '' && token === undefined) {
       video.src = url;
     } else {
-      const message = 'This browser can play neither Media Source Extensions nor HLS.';
+      // A browser that plays HLS by itself shows no token, and tokens never stand in URLs.
+      const message =
+        token === undefined
+          ? 'This browser can play neither Media Source Extensions nor HLS.'
+          : 'This browser has no Media Source Extensions, without which only public streams can be played.';
       this.#fail({ name: 'unsupported', message, fatal: true });
       return;
     }
@@ -349,7 +419,10 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #attach(hls: Hls, signal: AbortSignal): void {
     this.#hls = hls;
     hls.on(Hls.Events.ERROR, (_, data) => this.#hlsFailed(hls, data, signal));
-    hls.on(Hls.Events.MANIFEST_PARSED, () => (this.#retries = 0));
+    hls.on(Hls.Events.MANIFEST_PARSED, () => {
+      this.#retries = 0;
+      if (this.#isPlaying && this.#video.paused) void this.play();
+    });
     hls.on(Hls.Events.FRAG_LOADED, (_, { frag, part }) => (this.#plainBytes += (part ?? frag).stats.loaded));
     hls.attachMedia(this.#video);
   }
@@ -362,12 +435,17 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
   #hlsFailed(hls: Hls, data: ErrorData, signal: AbortSignal): void {
     if (!data.fatal || signal.aborted) return;
     const { type, details } = data;
-    if (type === Hls.ErrorTypes.MEDIA_ERROR && this.#recoveries < MEDIA_RECOVERIES_MAX) {
-      this.#recoveries++;
-      hls.recoverMediaError();
+    if (type === Hls.ErrorTypes.MEDIA_ERROR) {
+      const now = performance.now();
+      this.#recoveries = [...this.#recoveries.filter((at) => now - at < RECOVERY_MS), now];
+      this.#fail({ name: 'media', message: `A media error is being mended (${details}).`, fatal: false });
+      if (this.#recoveries.length <= MEDIA_RECOVERIES_MAX) hls.recoverMediaError();
+      else this.#later(() => this.#startAnew(), this.#starts++, signal);
     } else if (type === Hls.ErrorTypes.NETWORK_ERROR) {
       this.#fail({ name: 'no-stream', message: `The stream is away (${details}).`, fatal: false });
-      this.#later(() => hls.loadSource(hls.url ?? ''), this.#retries++, signal);
+      // A token that is good no longer is got anew with all the rest.
+      const again = data.response?.code === 401 ? () => this.#startAnew() : () => hls.loadSource(hls.url ?? '');
+      this.#later(again, this.#retries++, signal);
     } else {
       this.#fail({ name: 'media', message: `Playback ended (${details}).`, fatal: true });
     }
@@ -423,7 +501,8 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
     this.#detach();
     this.#session?.close();
     this.#running = this.#playhead = this.#session = undefined;
-    this.#recoveries = this.#retries = this.#starts = this.#plainBytes = 0;
+    this.#recoveries = [];
+    this.#retries = this.#starts = this.#plainBytes = 0;
     this.#isDistrustTold = false;
     this.#find('.live').hidden = this.#find('.play').hidden = true;
     this.#say(undefined);
@@ -440,6 +519,21 @@ export class MillstreamPlayer extends (globalThis.HTMLElement ?? class {}) {
 function keyComplaint(key: string | undefined): string | undefined {
   if (key === undefined || fromBase64Url(key)?.length === ROOT_KEY_BYTES) return undefined;
   return 'verify-key is no Ed25519 public key in base64url.';
+}
+
+/** Asks the page's own server, with its cookies, for a ticket. */
+async function fetchTicket(url: URL, stream: string, key: string): Promise<string> {
+  url.searchParams.set('stream', stream);
+  url.searchParams.set('key', key);
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), TICKET_TIMEOUT_MS);
+  try {
+    const response = await fetch(url, { credentials: 'include', cache: 'no-store', signal: patience.signal });
+    if (!response.ok) throw new Error(`${url.origin} answered ${response.status}`);
+    return (await response.text()).trim().slice(0, TICKET_CHARACTERS_MAX);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function plainConfig(token: string | undefined): Partial<HlsConfig> {
