@@ -4,7 +4,10 @@
 //! hold two things under one name and receivers would see a roll-back. Before a number is used, the disk says that
 //! it may have been; after `kill -9` the stream goes on behind the last block that was taken, leaving some out.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use millstream_model::StreamId;
 use millstream_service::data::{self, Folder};
@@ -125,7 +128,10 @@ impl Sequence {
 #[derive(Debug)]
 pub struct Generations {
     folder: Arc<Folder>,
-    highest: Mutex<u32>,
+    /// What the disk says. Changed by who holds `writing`.
+    highest: Arc<AtomicU32>,
+    /// Held from the look at the count until the disk has the next: of two, the slower must not write the lower.
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Its file.
@@ -138,13 +144,13 @@ impl Generations {
     /// When the file cannot be read or is damaged.
     pub fn open(folder: Arc<Folder>) -> Result<Self, data::Error> {
         let highest = read::<u32>(&folder, GENERATION_FILE)?.unwrap_or(0);
-        Ok(Self { folder, highest: Mutex::new(highest) })
+        Ok(Self { folder, highest: Arc::new(AtomicU32::new(highest)), writing: Arc::default() })
     }
 
     /// The highest generation that any stream here may have used.
     #[must_use]
     pub fn highest(&self) -> u32 {
-        *self.highest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.highest.load(Relaxed)
     }
 
     /// Notes that `generation` is going to be used; the disk knows when this returns.
@@ -152,24 +158,38 @@ impl Generations {
     /// # Errors
     /// When the disk does not take it: then it must not be used.
     pub async fn note(&self, generation: u32) -> Result<(), data::Error> {
-        if generation <= self.highest() {
-            return Ok(());
-        }
-        let folder = Arc::clone(&self.folder);
-        off_loop(move || write(&folder, GENERATION_FILE, &generation)).await?;
-        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
-        *highest = generation.max(*highest);
-        Ok(())
+        self.change(move |highest| Some(highest.max(generation))).await.map(|_| ())
     }
 
     /// The next generation, noted.
     ///
     /// # Errors
-    /// As [`Self::note`].
+    /// As [`Self::note`], and when there is none left.
     pub async fn next(&self) -> Result<u32, data::Error> {
-        let next = self.highest().saturating_add(1);
-        self.note(next).await?;
-        Ok(next)
+        self.change(|highest| highest.checked_add(1)).await
+    }
+
+    async fn change(
+        &self,
+        next: impl FnOnce(u32) -> Option<u32> + Send + 'static,
+    ) -> Result<u32, data::Error> {
+        let writing = Arc::clone(&self.writing).lock_owned().await;
+        let (folder, highest) = (Arc::clone(&self.folder), Arc::clone(&self.highest));
+        off_loop(move || {
+            // Here, and not with the caller: who stops waiting for the disk must not let the next one at it.
+            let _writing = writing;
+            let before = highest.load(Relaxed);
+            let after = next(before).ok_or_else(|| data::Error::Damaged {
+                path: folder.path().join(GENERATION_FILE),
+                reason: String::from("all generations are used"),
+            })?;
+            if after > before {
+                write(&folder, GENERATION_FILE, &after)?;
+                highest.store(after, Relaxed);
+            }
+            Ok(after)
+        })
+        .await
     }
 }
 
@@ -279,5 +299,45 @@ mod tests {
         let generations = Generations::open(folder).unwrap();
         assert_eq!(generations.highest(), 7);
         assert_eq!(generations.next().await.unwrap(), 8);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_at_a_time_get_numbers_of_their_own_and_the_disk_has_the_highest() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(outer.path()).unwrap());
+        let generations = Arc::new(Generations::open(Arc::clone(&folder)).unwrap());
+        for round in 0..5_u32 {
+            let tasks: Vec<_> = (1..=20)
+                .map(|number| {
+                    let generations = Arc::clone(&generations);
+                    tokio::spawn(async move {
+                        if number % 2 == 0 {
+                            generations.next().await.map(Some)
+                        } else {
+                            generations.note(round * 100 + number).await.map(|()| None)
+                        }
+                    })
+                })
+                .collect();
+            let mut given = Vec::new();
+            for task in tasks {
+                given.extend(task.await.unwrap().unwrap());
+            }
+            let count = given.len();
+            given.sort_unstable();
+            given.dedup();
+            assert_eq!(given.len(), count, "{given:?}");
+            let on_disk = read::<u32>(&folder, GENERATION_FILE).unwrap().unwrap();
+            assert_eq!(on_disk, generations.highest());
+            assert!(on_disk >= round * 100 + 19 && given.last().is_none_or(|last| *last <= on_disk));
+        }
+    }
+
+    #[tokio::test]
+    async fn when_all_generations_are_used_none_is_given_twice() {
+        let outer = tempfile::tempdir().unwrap();
+        let generations = Generations::open(Arc::new(Folder::open(outer.path()).unwrap())).unwrap();
+        generations.note(u32::MAX).await.unwrap();
+        generations.next().await.unwrap_err();
     }
 }

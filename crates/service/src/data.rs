@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use crate::Secret;
@@ -21,10 +22,16 @@ const OTHERS: u32 = 0o077;
 /// Suffix of a file that is not complete yet.
 const UNFINISHED: &str = "unfinished";
 
+/// Entries looked at for unfinished files when a folder is opened: a start must not take long, and the next one goes
+/// on.
+const ENTRIES_SWEPT_MAX: usize = 10_000;
+
 /// A folder of one running program: made when absent (0700), locked against a second one.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Files begun, so that each writer has an unfinished file of its own.
+    begun: AtomicU64,
     /// Held, not read: the lock goes with the file.
     _lock: File,
 }
@@ -86,7 +93,10 @@ impl Folder {
             .open(&lock_path)
             .map_err(io_error(&lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => {
+                sweep(&path)?;
+                Ok(Self { path, begun: AtomicU64::new(0), _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => Err(Error::InUse { path }),
             Err(TryLockError::Error(source)) => Err(Error::Io { path: lock_path, source }),
         }
@@ -142,7 +152,8 @@ impl Folder {
     }
 
     /// Replaces the small file `name` (0600) by `bytes`. When this returns, they are on disk; after a crash at any
-    /// time, the file holds either the old bytes or the new.
+    /// time, the file holds either the old bytes or the new. Several may write at a time; of those that write the
+    /// same file, the one that is done last counts.
     ///
     /// Waits for the disk: call it off the event loop (`spawn_blocking`) when that matters.
     ///
@@ -160,27 +171,40 @@ impl Folder {
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(".");
-        unfinished.push(UNFINISHED);
+        unfinished.push(format!(".{}.{UNFINISHED}", self.begun.fetch_add(1, Relaxed)));
         let unfinished = PathBuf::from(unfinished);
-        // One left over by a crash may have another mode; the folder's lock keeps everybody else away.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&unfinished)(error));
-            }
-            Ok(()) | Err(_) => {}
+        let written =
+            fill(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path).map_err(io_error(path)));
+        if written.is_err() {
+            // It may not even exist. What stays goes when the folder is opened next.
+            let _ = fs::remove_file(&unfinished);
         }
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(SECRET_MODE)
-            .open(&unfinished)
-            .map_err(io_error(&unfinished))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error(&unfinished))?;
-        fs::rename(&unfinished, path).map_err(io_error(path))?;
+        written?;
         // The rename itself is only on disk when the folder is.
         File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(io_error(&self.path))
     }
+}
+
+/// Writes a new file to the disk.
+fn fill(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(SECRET_MODE)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(io_error(path))
+}
+
+/// Removes what crashes left unfinished; the folder's lock keeps everybody else away.
+fn sweep(path: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(path).map_err(io_error(path))?.take(ENTRIES_SWEPT_MAX) {
+        let file = entry.map_err(io_error(path))?.path();
+        if file.extension().is_some_and(|suffix| suffix == UNFINISHED) {
+            fs::remove_file(&file).map_err(io_error(&file))?;
+        }
+    }
+    Ok(())
 }
 
 fn read_secret(path: &Path, bytes_max: usize) -> Result<Option<Secret<Vec<u8>>>, Error> {
@@ -277,18 +301,33 @@ mod tests {
 
     #[test]
     fn state_is_replaced_whole_over_the_rest_of_a_crash() {
-        let (_outer, folder) = folder();
+        let (outer, folder) = folder();
         assert_eq!(folder.read("state", 10).unwrap(), None);
         folder.write("state", b"old").unwrap();
         // What a crash in the middle leaves behind, readable by all.
-        let rest = folder.path().join("state.unfinished");
+        let rest = folder.path().join("state.0.unfinished");
         fs::write(&rest, b"ne").unwrap();
+        drop(folder);
+        let folder = Folder::open(outer.path().join("data")).unwrap();
         assert_eq!(folder.read("state", 10).unwrap().unwrap(), b"old");
         folder.write("state", b"new").unwrap();
         assert_eq!(folder.read("state", 10).unwrap().unwrap(), b"new");
         assert_eq!(mode(&folder.path().join("state")), 0o600);
         assert!(!rest.exists());
         assert!(matches!(folder.read("state", 2), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn those_who_write_at_the_same_time_do_not_disturb_each_other() {
+        let (_outer, folder) = folder();
+        let whole: Vec<Vec<u8>> = (0..20).map(|fill| vec![fill; 4_096]).collect();
+        std::thread::scope(|scope| {
+            for bytes in &whole {
+                scope.spawn(|| folder.write("state", bytes).unwrap());
+            }
+        });
+        assert!(whole.contains(&folder.read("state", 4_096).unwrap().unwrap()), "whole, whoever was last");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the file and the lock");
     }
 
     #[test]
