@@ -1,5 +1,8 @@
 // Plain HLS: what plays where there is no swarm.
 
+import { toBase64Url } from './bytes';
+import { SessionKey } from './session-key';
+
 /** A tracker's answer is a few hundred bytes; this is time for a slow handshake. */
 const ANSWER_TIMEOUT_MS = 8_000;
 
@@ -14,17 +17,50 @@ export interface Plain {
 /** The tracker knows no such stream. Anything else may be different in a while. */
 export class UnknownStream extends Error {}
 
-/** Asks the tracker for the stream's origin. */
-export async function plainPlaylist(tracker: string, stream: string, signal: AbortSignal): Promise<Plain> {
+/** The tracker gives nothing without a ticket, and there is none, or a wrong one. */
+export class NoTicket extends UnknownStream {}
+
+/** Fetches a ticket for a key that it is given. */
+type GetTicket = (key: string) => Promise<string>;
+
+/** Asks the tracker for the stream's origin, with a ticket where it wants one. */
+export async function plainPlaylist(
+  tracker: string,
+  stream: string,
+  signal: AbortSignal,
+  getTicket?: GetTicket,
+): Promise<Plain> {
+  try {
+    return await ask(tracker, stream, signal);
+  } catch (error) {
+    if (!(error instanceof NoTicket) || getTicket === undefined) throw error;
+    return ask(tracker, stream, signal, await ticketFrom(getTicket));
+  }
+}
+
+/** Tickets name a key. Nobody asks for proof of it here, but who gives tickets may want one of each viewer. */
+async function ticketFrom(getTicket: GetTicket): Promise<string> {
+  if (globalThis.crypto?.subtle === undefined) {
+    throw new NoTicket('A ticket wants a key, and browsers make keys on https:// pages only.');
+  }
+  return getTicket(toBase64Url((await SessionKey.generate()).publicKey));
+}
+
+async function ask(tracker: string, stream: string, signal: AbortSignal, ticket?: string): Promise<Plain> {
   // Old browsers come here most: no AbortSignal.any, no AbortSignal.timeout.
   const patience = new AbortController();
   const stop = () => patience.abort();
   const timer = setTimeout(stop, ANSWER_TIMEOUT_MS);
   signal.addEventListener('abort', stop, { once: true });
   try {
-    const response = await fetch(`${tracker}/v1/watch/${encodeURIComponent(stream)}`, { signal: patience.signal });
+    // Without a ticket nothing that would cost a preflight.
+    const headers = ticket === undefined ? {} : { Authorization: `Bearer ${ticket}` };
+    const response = await fetch(`${tracker}/v1/watch/${encodeURIComponent(stream)}`, {
+      signal: patience.signal,
+      headers,
+    });
     if (!response.ok) {
-      const Kind = response.status === 404 && (await codeOf(response)) !== 'not_live' ? UnknownStream : Error;
+      const Kind = kindOf(response.status, await codeOf(response));
       throw new Kind(`the tracker answered ${response.status} for stream ${stream}`);
     }
     const { origin, token } = (await response.json()) as { origin?: unknown; token?: unknown };
@@ -35,6 +71,11 @@ export async function plainPlaylist(tracker: string, stream: string, signal: Abo
     clearTimeout(timer);
     signal.removeEventListener('abort', stop);
   }
+}
+
+function kindOf(status: number, code: unknown): new (message: string) => Error {
+  if (code === 'bad_ticket') return NoTicket;
+  return status === 404 && code !== 'not_live' ? UnknownStream : Error;
 }
 
 async function codeOf(response: Response): Promise<unknown> {

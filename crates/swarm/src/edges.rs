@@ -65,7 +65,7 @@ impl Swarm {
             return;
         };
         lane.heard = now;
-        match Frame::decode(message) {
+        match Frame::decode_downstream(message) {
             Ok(Some(frame)) => self.on_frame(edge, frame, now),
             Ok(None) => {}
             Err(_) => self.leave_edge(edge, Some(Reason::Malformed), now),

@@ -294,6 +294,19 @@ impl Frame {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn decode(message: Bytes) -> Result<Option<Self>, Error> {
+        Self::read::<true>(message)
+    }
+
+    /// The same for a frame from an edge or an origin: those that viewers alone say are refused. A browser does not load
+    /// the code that reads them.
+    ///
+    /// # Errors
+    /// As [`Frame::decode`].
+    pub fn decode_downstream(message: Bytes) -> Result<Option<Self>, Error> {
+        Self::read::<false>(message)
+    }
+
+    fn read<const VIEWERS_TOO: bool>(message: Bytes) -> Result<Option<Self>, Error> {
         if message.len() > FRAME_BYTES_MAX {
             return Err(Error::Over {
                 what: "frame",
@@ -303,7 +316,7 @@ impl Frame {
         }
         let mut r = Reader::new(message);
         let frame = match r.u8("frame type")? {
-            kind::HELLO => Self::Hello {
+            kind::HELLO if VIEWERS_TOO => Self::Hello {
                 protocol: r.u16("protocol")?,
                 grant: Signed::decode(r.bytes("grant", SIGNED_BYTES_MAX)?)?,
                 hello: Signed::decode(r.bytes("hello", SIGNED_BYTES_MAX)?)?,
@@ -316,8 +329,8 @@ impl Frame {
             kind::DELEGATION => Self::Delegation(Signed::decode(r.rest())?),
             kind::CATALOG => Self::Catalog(Signed::decode(r.rest())?),
             kind::RECORD => Self::Record(Signed::decode(r.rest())?),
-            kind::GRANT => Self::Grant(Signed::decode(r.rest())?),
-            kind::VOUCHER => Self::Voucher(Signed::decode(r.rest())?),
+            kind::GRANT if VIEWERS_TOO => Self::Grant(Signed::decode(r.rest())?),
+            kind::VOUCHER if VIEWERS_TOO => Self::Voucher(Signed::decode(r.rest())?),
             kind::PIECE => {
                 let rendition = RenditionId(r.u8("rendition")?);
                 let number = r.varint("number", VARINT_MAX)?;
@@ -334,8 +347,8 @@ impl Frame {
                 next: r.varint("next", VARINT_MAX)?,
             },
             kind::MISSING => Self::Missing(read_span(&mut r)?),
-            kind::REQUEST => Self::Request(read_span(&mut r)?),
-            kind::SUBSCRIBE => Self::Subscribe {
+            kind::REQUEST if VIEWERS_TOO => Self::Request(read_span(&mut r)?),
+            kind::SUBSCRIBE if VIEWERS_TOO => Self::Subscribe {
                 rendition: RenditionId(r.u8("rendition")?),
                 want: match r.u8("subscription")? {
                     0 => Subscription::Nothing,
@@ -345,11 +358,11 @@ impl Frame {
                 },
                 from: r.varint("from", VARINT_MAX)?,
             },
-            kind::CANCEL => Self::Cancel {
+            kind::CANCEL if VIEWERS_TOO => Self::Cancel {
                 rendition: RenditionId(r.u8("rendition")?),
                 number: r.varint("number", VARINT_MAX)?,
             },
-            kind::PING => Self::Ping(r.u64("ping")?),
+            kind::PING if VIEWERS_TOO => Self::Ping(r.u64("ping")?),
             kind::PONG => Self::Pong(r.u64("pong")?),
             0x80.. => return Ok(None),
             other => return Err(Error::Value { what: "frame type", got: u64::from(other) }),
@@ -403,7 +416,7 @@ pub fn write_framed(frame: &Bytes, body: &mut BytesMut) {
     body.extend_from_slice(frame);
 }
 
-/// Reads frames from an HTTP body that arrives in any slices. Holds less than one frame.
+/// Reads frames from an HTTP body, a feed's or an answer's, that arrives in any slices. Holds less than one frame.
 #[derive(Debug, Default)]
 pub struct Deframer(BytesMut);
 
@@ -428,7 +441,7 @@ impl Deframer {
                 return Ok(None);
             }
             self.0.advance(4);
-            if let Some(frame) = Frame::decode(self.0.split_to(length).freeze())? {
+            if let Some(frame) = Frame::decode_downstream(self.0.split_to(length).freeze())? {
                 return Ok(Some(frame));
             }
         }
