@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use millstream_service::Trust;
 use serde_json::Value;
 
 /// How often something that has no event is asked again.
@@ -22,7 +23,15 @@ impl Api {
     /// # Errors
     /// When no client can be made.
     pub fn new(base: &str, token: &str) -> anyhow::Result<Self> {
-        let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        Self::trusting(&Trust::system()?, base, token)
+    }
+
+    /// The same, for a `base` with a certificate of an authority that `trust` knows.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn trusting(trust: &Trust, base: &str, token: &str) -> anyhow::Result<Self> {
+        let http = client(trust, Duration::from_secs(10))?;
         Ok(Self { http, base: base.to_owned(), token: token.to_owned() })
     }
 
@@ -41,6 +50,18 @@ impl Api {
     /// When the answer is not a success.
     pub fn bytes(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let answer = self.http.get(format!("{}{path}", self.base)).send()?.error_for_status()?;
+        Ok(answer.bytes()?.to_vec())
+    }
+
+    /// `GET` with the token, as bytes.
+    ///
+    /// # Errors
+    /// When there is no answer; the status alone where it is not a success.
+    pub fn fetch(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.token).send()?;
+        if !answer.status().is_success() {
+            bail!("{}", answer.status().as_u16());
+        }
         Ok(answer.bytes()?.to_vec())
     }
 
@@ -86,4 +107,9 @@ fn read(path: &str, answer: reqwest::blocking::Response) -> anyhow::Result<Value
         bail!("{path}: {status} {text}");
     }
     serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
+}
+
+/// An HTTP client.
+pub(crate) fn client(trust: &Trust, patience: Duration) -> reqwest::Result<reqwest::blocking::Client> {
+    reqwest::blocking::Client::builder().tls_backend_preconfigured(trust.http()).timeout(patience).build()
 }

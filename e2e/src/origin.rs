@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use millstream_playlist::check::{self, Playlist};
+use millstream_service::Trust;
 use millstream_wire::{
     frame::{Deframer, Frame},
     media::{Catalog, Record},
 };
+
+use crate::api;
 
 /// How often a playlist is asked again.
 const POLL: Duration = Duration::from_millis(50);
@@ -25,7 +28,7 @@ impl Origin {
     /// # Errors
     /// When no client can be made.
     pub fn new(origin: &str, stream: &str) -> anyhow::Result<Self> {
-        let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(20)).build()?;
+        let http = api::client(&Trust::system()?, Duration::from_secs(20))?;
         Ok(Self { http, base: format!("{origin}/s/{stream}/") })
     }
 

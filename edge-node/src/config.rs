@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use millstream_model::PublicKey;
-use millstream_service::{ops, telemetry};
+use millstream_service::{ops, telemetry, trust};
 
 millstream_service::settings! {
     /// The edge: takes a rendition's feed once, passes it on over data channels, and earns.
@@ -19,6 +19,8 @@ millstream_service::settings! {
         pub tracker: String = String::from("http://localhost:8080"),
         /// The tracker's key, when it shall be this one and no other. Otherwise whoever answers at the URL is it.
         pub tracker_key: Option<PublicKey> = None,
+        /// Whom to believe when connecting to tracker and origins by TLS.
+        pub trust: trust::Config = Default::default(),
         /// Bits a second it offers to send, all viewers together.
         pub capacity: u64 = 1_000_000_000,
         /// Viewers at a time.

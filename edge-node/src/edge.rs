@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use millstream_datachannel::{Listener, listen};
 use millstream_lane::Reach;
 use millstream_model::{BitRate, EdgeId, SessionId, TrackerId};
-use millstream_service::{Tasks, data::Folder, ops, ops::Gate};
+use millstream_service::{Tasks, Trust, data::Folder, exit, ops, ops::Gate};
 use millstream_wire::{
     frame::{Frame, Reason},
     sign::Signer as _,
@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) roster: Roster,
     pub(crate) metrics: Metrics,
     pub(crate) outgoing: Arc<dyn Outgoing>,
+    pub(crate) trust: Trust,
     pub(crate) gate: Gate,
     /// Whose grants are honoured; none before the first meeting.
     pub(crate) tracker: watch::Sender<Option<TrackerId>>,
@@ -152,9 +153,8 @@ impl Edge {
     /// # Errors
     /// As [`Self::load`].
     pub async fn load_with(config: Config, outgoing: Arc<dyn Outgoing>) -> anyhow::Result<Self> {
-        // Several libraries bring one; who asks for "the" provider must find one. It may be there already.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         link::url(&config.tracker)?;
+        let trust = Trust::load(&config.trust)?;
         let clock = Arc::new(Clock::new());
         let folder = Arc::new(Folder::open(&config.data)?);
         let identity = Identity::load(&folder)?;
@@ -178,6 +178,7 @@ impl Edge {
             ..millstream_cache::Limits::default()
         };
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust.http())
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("millstream-edge/", env!("CARGO_PKG_VERSION")))
@@ -205,6 +206,7 @@ impl Edge {
             roster: Roster::default(),
             metrics,
             outgoing,
+            trust,
             gate,
             tracker: watch::Sender::new(tracker),
             reach: watch::Sender::new(Reach::Out),
@@ -318,7 +320,7 @@ fn listen(config: &Config, identity: &Identity) -> anyhow::Result<Listener> {
         send_bytes_max: config.send_bytes_max,
         ..made
     });
-    listener.with_context(|| format!("cannot listen on udp {}", config.listen))
+    Ok(listener.map_err(|error| exit::cannot_listen(config.listen, &error)).context("UDP, for viewers")?)
 }
 
 /// What viewers are told.

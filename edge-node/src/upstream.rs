@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use millstream_model::{RenditionId, StreamId};
 use millstream_playlist::{Path, query};
+use millstream_service::trust;
 use millstream_wire::frame::{Deframer, Frame};
 use tokio::time::timeout;
 
@@ -26,12 +27,18 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// Fetches delegation and catalog until they are there.
 pub(crate) async fn describe(store: Arc<Store>, stream: StreamId) {
     let mut wait = RETRY.0;
+    let mut is_told = false;
     loop {
         match fetch_description(&store, &stream).await {
             Ok(()) => return,
             Err(error) => {
                 store.metrics.feed_failures.with_label_values(&["description"]).inc();
-                tracing::debug!(%stream, "description: {error:#}");
+                if is_told {
+                    tracing::debug!(%stream, "description: {error:#}");
+                } else {
+                    is_told = true;
+                    tracing::info!(%stream, "no description of the stream yet: {error:#}");
+                }
             }
         }
         pause(&mut wait).await;
@@ -145,7 +152,8 @@ async fn get(
         url.push_str(&query);
     }
     let request = store.http.get(&url).bearer_auth(&source.token);
-    let response = timeout(ANSWER_TIMEOUT, request.send()).await.context("the origin does not answer")??;
+    let answer = timeout(ANSWER_TIMEOUT, request.send()).await.context("the origin does not answer")?;
+    let response = answer.map_err(|error| anyhow::anyhow!(trust::explain(&error)))?;
     let status = response.status();
     if matches!(status.as_u16(), 401 | 403) {
         // The token may be older than we believe.

@@ -1,6 +1,7 @@
 //! The tracker's API as `up --demo` uses it: by HTTP like anybody, so that the demo shows what works.
 
 use anyhow::{Context as _, bail};
+use millstream_service::Trust;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,8 +19,9 @@ pub(crate) struct Created {
 }
 
 impl Api {
-    pub(crate) fn new(base: &str, token: &str) -> Self {
-        Self { http: reqwest::Client::new(), base: base.to_owned(), token: token.to_owned() }
+    pub(crate) fn new(base: &str, token: &str) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().tls_backend_preconfigured(Trust::system()?.http()).build()?;
+        Ok(Self { http, base: base.to_owned(), token: token.to_owned() })
     }
 
     /// Adds money to an account.

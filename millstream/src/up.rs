@@ -128,25 +128,53 @@ impl Running {
 }
 
 /// Runs until a signal, then drains: what came up last goes down first, so that edges can still bring their vouchers.
+/// What came up is drained too when the rest does not, and when the signal comes before all is up.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
     let mut running = Vec::new();
-    let host = args.public_host.clone().unwrap_or_else(|| host_of(args.listen));
+    let own = Tasks::new();
+    let started = tokio::select! {
+        started = start(&args, &mut running, &own) => started.and_then(|ready| announce(&ready, &args).map(|()| None)),
+        signal = signals.next() => Ok(Some(signal)),
+    };
+    if let Ok(early) = &started {
+        let signal = match early {
+            Some(signal) => signal,
+            None => signals.next().await,
+        };
+        tracing::info!(signal, "draining; again to end at once");
+    }
+    let drained = async {
+        own.shutdown(GRACE).await;
+        while let Some(program) = running.pop() {
+            program.stop().await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        _ = signals.next() => tracing::warn!("ended at once, without the drain"),
+    }
+    started.map(|_| ())
+}
 
-    let tracker = Tracker::load(tracker_config(&args, &host)).await.context("the tracker does not start")?;
+/// Brings everything up, in the one right order.
+async fn start(args: &Args, running: &mut Vec<Running>, own: &Tasks) -> anyhow::Result<Ready> {
+    let host = args.public_host.clone().unwrap_or_else(|| host_of(args.listen));
+    let public_ip = public_ip(args).await?;
+
+    let tracker = Tracker::load(tracker_config(args, &host)).await.context("the tracker does not start")?;
     let (tracker_at, token) = (tracker.addresses().clone(), tracker.admin_token().clone());
     let inside = inside_url(tracker_at.http);
     running.push(Running::start("tracker", |stopped| tracker.run(stopped)));
 
-    let packager = packager_config(&args, &host, &inside, &token);
+    let packager = packager_config(args, &host, &inside, &token);
     let packager = Packager::load(packager).await.context("the packager does not start")?;
     let packager_at = packager.addresses().clone();
     running.push(Running::start("packager", |stopped| packager.run(stopped)));
 
-    let public_ip = public_ip(&args).await?;
     let mut edges = Vec::new();
     for index in 0..args.edges {
-        let edge = Edge::load(edge_config(&args, index, &inside, public_ip));
+        let edge = Edge::load(edge_config(args, index, &inside, public_ip));
         let edge = edge.await.with_context(|| format!("edge {index} does not start"))?;
         edges.push(ReadyEdge {
             id: edge.addresses().id.to_string(),
@@ -157,12 +185,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
 
     let rtmp = format!("rtmp://{host}:{}/live", packager_at.rtmp.port());
-    let own = Tasks::new();
     if args.demo {
         let publish_to = format!("rtmp://{}/live", at_loopback(packager_at.rtmp));
-        start_demo(&Api::new(&inside, token.expose()), &publish_to, &own).await?;
+        start_demo(&Api::new(&inside, token.expose())?, &publish_to, own).await?;
     }
-    let ready = Ready {
+    Ok(Ready {
         ready: true,
         rtmp,
         tracker: tracker_at.url.clone(),
@@ -174,22 +201,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             tracker: format!("http://{}", tracker_at.ops),
             packager: format!("http://{}", packager_at.ops),
         },
-    };
-    announce(&ready, &args)?;
-
-    let signal = signals.next().await;
-    tracing::info!(signal, "draining; again to end at once");
-    let drained = async {
-        own.shutdown(GRACE).await;
-        while let Some(program) = running.pop() {
-            program.stop().await;
-        }
-    };
-    tokio::select! {
-        () = drained => {}
-        _ = signals.next() => tracing::warn!("ended at once, without the drain"),
-    }
-    Ok(())
+    })
 }
 
 fn tracker_config(args: &Args, host: &str) -> millstream_tracker::Config {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use millstream_service::{ops, telemetry};
+use millstream_service::{ops, telemetry, trust};
 
 use crate::{gate, ingest, origin, window};
 
@@ -13,6 +13,8 @@ millstream_service::settings! {
         pub data: PathBuf = PathBuf::from("millstream-packager"),
         /// The tracker that knows streams and their keys.
         pub tracker: gate::TrackerConfig = Default::default(),
+        /// Whom to believe when connecting to the tracker by TLS.
+        pub trust: trust::Config = Default::default(),
         /// Without a tracker: streams and the keys of their publishers, e.g. `[{ stream = "demo", key = "secret" }]`.
         /// They are public, nobody is paid, and the root key is made in the data folder.
         pub local: Vec<gate::LocalStream> = Vec::new(),

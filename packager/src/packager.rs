@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use millstream_model::{PublicKey, StreamId};
-use millstream_service::{Tasks, data::Folder, http as http_service, ops};
+use millstream_service::{Tasks, Trust, data::Folder, http as http_service, ops};
 use millstream_wire::{
     sign::{SecretKey, Signed, Signer as _},
     tracker::State,
@@ -222,7 +222,9 @@ fn judge(config: &Config, folder: &Arc<Folder>, generations: &Arc<Generations>) 
         return Ok(Judge::Local(Local::new(config.local.clone(), root, Arc::clone(generations))));
     }
     anyhow::ensure!(config.local.is_empty(), "`local` streams are for a packager without `tracker.url`");
-    let tracker = Tracker::new(config.tracker.clone(), Arc::clone(generations)).context("HTTP client")?;
+    let trust = Trust::load(&config.trust)?;
+    let tracker =
+        Tracker::new(config.tracker.clone(), &trust, Arc::clone(generations)).context("HTTP client")?;
     Ok(Judge::Tracker(tracker))
 }
 

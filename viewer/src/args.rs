@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use millstream_model::{PublicKey, StreamId};
+use millstream_service::trust;
 
 use crate::run::Config;
 
@@ -37,6 +38,9 @@ pub struct View {
     /// A ticket (JWT), for streams that are not open.
     #[arg(long, value_name = "JWT", env = "MILLSTREAM_VIEW_TICKET", hide_env_values = true)]
     pub ticket: Option<String>,
+    /// Certificates (PEM) of authorities believed besides the system's, for a tracker with a private one.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub ca_file: PathBuf,
     /// No data channels: everything by HTTP, verified all the same.
     #[arg(long)]
     pub http_only: bool,
@@ -67,6 +71,7 @@ impl From<&View> for Config {
             spread: Duration::from_millis(u64::from(view.spread)),
             root: view.verify_key,
             ticket: view.ticket.clone(),
+            trust: trust::Config { ca_file: view.ca_file.clone() },
             data_channels: !view.http_only,
             latency_ms: view.latency,
             dump: view.dump.clone(),

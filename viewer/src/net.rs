@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use millstream_datachannel::{Address, Certificate, Channel, dial};
 use millstream_model::EdgeId;
+use millstream_service::{Trust, trust};
 use millstream_swarm::{FetchId, Input};
 use millstream_wire::tracker::{EdgeAddress, FromViewer, MESSAGE_BYTES_MAX, ToViewer};
 use tokio::{
@@ -14,7 +15,10 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
-use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
+use tokio_tungstenite::{
+    Connector,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
 
 /// Inputs waiting for the mind at most: half a second of a fast stream's pieces.
 const INPUTS_MAX: usize = 256;
@@ -32,14 +36,22 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Waits between attempts to reach the tracker: doubles from the first to the last, with jitter.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
+/// What viewers of one process share.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) http: reqwest::Client,
+    pub(crate) trust: Trust,
+    /// Shown to all edges.
+    pub(crate) certificate: Certificate,
+}
+
 /// All of a viewer's sockets. Dropping it closes them.
 pub(crate) struct Net {
     inputs: mpsc::Sender<Input>,
     tracker: mpsc::Sender<FromViewer>,
     edges: HashMap<EdgeId, Edge>,
     fetches: HashMap<FetchId, AbortHandle>,
-    http: reqwest::Client,
-    certificate: Certificate,
+    means: Means,
     tasks: JoinSet<()>,
 }
 
@@ -49,25 +61,13 @@ struct Edge {
 }
 
 impl Net {
-    /// Starts to reach the tracker. `certificate` is shown to all edges.
-    pub(crate) fn new(
-        tracker: &str,
-        http: reqwest::Client,
-        certificate: Certificate,
-    ) -> anyhow::Result<(Self, mpsc::Receiver<Input>)> {
+    /// Starts to reach the tracker.
+    pub(crate) fn new(tracker: &str, means: Means) -> anyhow::Result<(Self, mpsc::Receiver<Input>)> {
         let (inputs, received) = mpsc::channel(INPUTS_MAX);
         let (say, said) = mpsc::channel(OUTGOING_MAX);
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_tracker(tracker_url(tracker)?, said, inputs.clone()));
-        let net = Self {
-            inputs,
-            tracker: say,
-            edges: HashMap::new(),
-            fetches: HashMap::new(),
-            http,
-            certificate,
-            tasks,
-        };
+        tasks.spawn(keep_tracker(tracker_url(tracker)?, means.trust.clone(), said, inputs.clone()));
+        let net = Self { inputs, tracker: say, edges: HashMap::new(), fetches: HashMap::new(), means, tasks };
         Ok((net, received))
     }
 
@@ -85,8 +85,13 @@ impl Net {
             password: address.password.clone(),
             fingerprint: address.fingerprint,
         });
-        let work =
-            keep_edge(edge, addresses.collect(), self.certificate.clone(), messages, self.inputs.clone());
+        let work = keep_edge(
+            edge,
+            addresses.collect(),
+            self.means.certificate.clone(),
+            messages,
+            self.inputs.clone(),
+        );
         let task = self.tasks.spawn(work);
         if let Some(old) = self.edges.insert(edge, Edge { outgoing, task }) {
             old.task.abort();
@@ -116,7 +121,7 @@ impl Net {
         token: Option<String>,
         bytes_max: usize,
     ) {
-        let mut request = self.http.get(url);
+        let mut request = self.means.http.get(url);
         if let Some((first, last)) = range {
             request = request.header("range", format!("bytes={first}-{last}"));
         }
@@ -181,12 +186,22 @@ async fn get(request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Bytes
 }
 
 /// Talks to the tracker, again and again, until the viewer has said farewell.
-async fn keep_tracker(url: String, mut said: mpsc::Receiver<FromViewer>, inputs: mpsc::Sender<Input>) {
+async fn keep_tracker(
+    url: String,
+    trust: Trust,
+    mut said: mpsc::Receiver<FromViewer>,
+    inputs: mpsc::Sender<Input>,
+) {
     let mut wait = RECONNECT.0;
+    let mut is_told = false;
     loop {
-        match talk_to_tracker(&url, &mut said, &inputs, &mut wait).await {
+        match talk_to_tracker(&url, &trust, &mut said, &inputs, &mut wait).await {
             Ok(()) => return,
-            Err(error) => tracing::debug!(%url, "tracker: {error:#}"),
+            Err(error) if is_told => tracing::debug!(%url, "tracker: {error:#}"),
+            Err(error) => {
+                is_told = true;
+                tracing::warn!(%url, "no tracker: {error:#}");
+            }
         }
         if inputs.send(Input::TrackerClosed).await.is_err() {
             return;
@@ -201,6 +216,7 @@ async fn keep_tracker(url: String, mut said: mpsc::Receiver<FromViewer>, inputs:
 
 async fn talk_to_tracker(
     url: &str,
+    trust: &Trust,
     said: &mut mpsc::Receiver<FromViewer>,
     inputs: &mpsc::Sender<Input>,
     wait: &mut Duration,
@@ -210,8 +226,10 @@ async fn talk_to_tracker(
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
         .read_buffer_size(8 * 1024)
         .write_buffer_size(4 * 1024);
-    let connect = tokio_tungstenite::connect_async_with_config(url, Some(limits), true);
-    let (mut socket, _) = timeout(TRACKER_TIMEOUT, connect).await.context("no answer")??;
+    let tls = Connector::Rustls(trust.socket());
+    let connect = tokio_tungstenite::connect_async_tls_with_config(url, Some(limits), true, Some(tls));
+    let connected = timeout(TRACKER_TIMEOUT, connect).await.context("no answer")?;
+    let (mut socket, _) = connected.map_err(|error| anyhow::anyhow!(trust::explain(&error)))?;
     // What was said to a connection that is gone means nothing to this one.
     while said.try_recv().is_ok() {}
     inputs.send(Input::TrackerOpen).await?;

@@ -5,9 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use millstream_datachannel::Certificate;
 use millstream_model::{PublicKey, StreamId};
+use millstream_service::{Trust, trust};
 use tokio::task::JoinSet;
 
-use crate::{Report, viewer};
+use crate::{Report, net::Means, viewer};
 
 /// What to watch, by how many, for how long.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Config {
     pub root: Option<PublicKey>,
     /// A ticket for streams that are not open.
     pub ticket: Option<String>,
+    /// Whom to believe when connecting by TLS.
+    pub trust: trust::Config,
     /// False: everything by HTTP.
     pub data_channels: bool,
     /// Milliseconds behind live.
@@ -43,18 +46,21 @@ pub async fn run(config: Config) -> anyhow::Result<Report> {
     // One certificate for all: making one costs more than everything else a viewer does in its first second, and
     // what tells viewers apart is the session key.
     let certificate = Certificate::generate().context("making a DTLS certificate")?;
+    let trust = Trust::load(&config.trust)?;
     let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(trust.http())
         .tcp_nodelay(true)
         .pool_idle_timeout(Duration::from_secs(30))
         .build()
         .context("making an HTTP client")?;
     let mut viewers = JoinSet::new();
     for index in 0..config.viewers {
-        let (config, http, certificate) = (config.clone(), http.clone(), certificate.clone());
+        let config = config.clone();
+        let means = Means { http: http.clone(), trust: trust.clone(), certificate: certificate.clone() };
         let delay = config.spread * index / config.viewers;
         viewers.spawn(async move {
             tokio::time::sleep(delay).await;
-            viewer::watch(&config, http, certificate, index == 0).await
+            viewer::watch(&config, means, index == 0).await
         });
     }
     let mut outcomes = Vec::new();

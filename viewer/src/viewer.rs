@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use millstream_datachannel::Certificate;
 use millstream_model::{Instant, RenditionId, WallTime};
 use millstream_playlist::path::Path;
 use millstream_swarm::{Content, Event, Input, Output, Resource, Stats, Swarm, WantId};
@@ -16,7 +15,7 @@ use tracing::Instrument as _;
 
 use crate::{
     dump::Dump,
-    net::Net,
+    net::{Means, Net},
     player::{Player, Slot, Stall},
     run::Config,
 };
@@ -26,6 +25,9 @@ const PLAYHEAD_MS: u64 = 250;
 
 /// Time for the last voucher to be signed and sent.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long nothing is asked after an answer with which nothing can be played: a part's length.
+const REST: Duration = Duration::from_millis(250);
 
 /// How it went for one viewer.
 #[derive(Debug, Clone)]
@@ -38,15 +40,10 @@ pub(crate) struct Outcome {
 }
 
 /// Watches for the configured time.
-pub(crate) async fn watch(
-    config: &Config,
-    http: reqwest::Client,
-    certificate: Certificate,
-    first: bool,
-) -> anyhow::Result<Outcome> {
+pub(crate) async fn watch(config: &Config, means: Means, first: bool) -> anyhow::Result<Outcome> {
     let span = tracing::info_span!("viewer", stream = %config.stream);
     let dump = config.dump.as_deref().filter(|_| first).map(Dump::new);
-    let mut viewer = Viewer::new(config, http, certificate, dump)?;
+    let mut viewer = Viewer::new(config, means, dump)?;
     viewer.run(config.duration).instrument(span).await
 }
 
@@ -58,6 +55,8 @@ struct Track {
     init: Option<u32>,
     next: Option<u64>,
     want: Option<WantId>,
+    /// Nothing is wanted before: the last answer brought no place to begin.
+    rests_until: Option<Instant>,
 }
 
 struct Viewer {
@@ -77,17 +76,12 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn new(
-        config: &Config,
-        http: reqwest::Client,
-        certificate: Certificate,
-        dump: Option<Dump>,
-    ) -> anyhow::Result<Self> {
+    fn new(config: &Config, means: Means, dump: Option<Dump>) -> anyhow::Result<Self> {
         let secret = session_secret()?;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).context("no randomness")?;
-        let (net, inputs) = Net::new(&config.tracker, http, certificate)?;
+        let (net, inputs) = Net::new(&config.tracker, means)?;
         let swarm = Swarm::new(
             millstream_swarm::Config {
                 stream: config.stream.clone(),
@@ -182,7 +176,9 @@ impl Viewer {
     fn wake(&self) -> Option<Instant> {
         let dry = self.player.as_ref().and_then(Player::runs_dry);
         let playhead = self.player.as_ref().map(|_| Instant::from_millis(self.playhead_at + PLAYHEAD_MS));
-        [self.swarm.deadline(), dry, playhead].into_iter().flatten().min()
+        let now = self.now();
+        let rested = self.tracks.iter().filter_map(|track| track.rests_until).filter(|at| *at > now).min();
+        [self.swarm.deadline(), dry, playhead, rested].into_iter().flatten().min()
     }
 
     /// Carries out everything the mind wants, and lets the player want in turn, until both are quiet.
@@ -207,6 +203,7 @@ impl Viewer {
                 if let Some(track) = self.tracks.iter_mut().find(|track| track.want == Some(want)) {
                     // Begin anew where the playlist is now.
                     (track.want, track.next) = (None, None);
+                    track.rests_until = Some(now + REST);
                 }
             }
             Output::Event(event) => note(&event),
@@ -227,7 +224,8 @@ impl Viewer {
             self.player = Some(Player::new(self.tracks.len()));
         }
         for index in 0..self.tracks.len() {
-            if self.tracks[index].want.is_some() {
+            let track = &self.tracks[index];
+            if track.want.is_some() || track.rests_until.is_some_and(|until| now < until) {
                 continue;
             }
             self.next_want = self.next_want.wrapping_add(1);
@@ -269,7 +267,11 @@ impl Viewer {
         match content {
             Content::Playlist(text) => {
                 let id = self.tracks[index].id;
-                self.tracks[index].next = self.first_part(id, &text);
+                let next = self.first_part(id, &text);
+                let track = &mut self.tracks[index];
+                track.next = next;
+                // Between two distant keyframes there may be no place to begin; asked at once, the same would come.
+                track.rests_until = next.is_none().then(|| now + REST);
                 Ok(())
             }
             Content::Media(bytes) => self.part_arrived(index, &bytes, now),
@@ -330,6 +332,7 @@ fn choose(catalog: &Catalog) -> Vec<Track> {
             init: None,
             next: None,
             want: None,
+            rests_until: None,
         })
         .collect()
 }

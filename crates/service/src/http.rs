@@ -16,7 +16,10 @@ pub use hyper_util::service::TowerToHyperService as Tower;
 use tokio::net::{TcpListener, TcpStream};
 
 pub use self::{count::Counts, tls::Tls};
-use crate::tasks::{Drain, Spawner};
+use crate::{
+    exit,
+    tasks::{Drain, Spawner},
+};
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -66,9 +69,7 @@ pub fn tower<S>(service: S) -> Tower<S> {
 /// # Errors
 /// With the address in the text, when it is taken or not ours.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    TcpListener::bind(address).await.map_err(|error| exit::cannot_listen(address, &error))
 }
 
 /// Serves `service` on `listener` with tasks of `tasks` until the drain: then the listener closes, requests in

@@ -9,12 +9,15 @@
 
 pub mod config;
 pub mod data;
+pub mod exit;
 pub mod http;
 pub mod ops;
 pub mod secret;
 pub mod stop;
 pub mod tasks;
 pub mod telemetry;
+pub mod trust;
 
 pub use secret::Secret;
 pub use tasks::{Spawner, Tasks};
+pub use trust::Trust;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use millstream_model::{PublicKey, WallTime};
-use millstream_service::Secret;
+use millstream_service::{Secret, Trust, trust};
 use millstream_wire::tracker::{Admit, Admitted, Fault, PackagerReport};
 use reqwest::StatusCode;
 use serde::Serialize;
@@ -44,12 +44,13 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A tracker that is asked with `config`.
+    /// A tracker that is asked with `config`, if `trust` believes it.
     ///
     /// # Errors
     /// When no HTTP client can be made.
-    pub fn new(config: Config, generations: Arc<Generations>) -> reqwest::Result<Self> {
+    pub fn new(config: Config, trust: &Trust, generations: Arc<Generations>) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust.http())
             .timeout(CALL_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("millstream-packager/", env!("CARGO_PKG_VERSION")))
@@ -123,15 +124,7 @@ impl Tracker {
 
     async fn post(&self, call: &str, body: &impl Serialize) -> Result<(StatusCode, Vec<u8>), String> {
         // The error's chain says what happened; its URL is ours and holds no secret.
-        let text = |error: reqwest::Error| {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(inner) = source {
-                text = format!("{text}: {inner}");
-                source = inner.source();
-            }
-            text
-        };
+        let text = |error: reqwest::Error| trust::explain(&error);
         let url = format!("{}/v1/packager/{call}", self.config.url.trim_end_matches('/'));
         let request = self.client.post(url).bearer_auth(self.config.token.expose()).json(body);
         let mut response = request.send().await.map_err(text)?;

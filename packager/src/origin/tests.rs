@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use millstream_model::WallTime;
-use millstream_service::{Tasks, data::Folder};
+use millstream_service::{Tasks, Trust, data::Folder};
 use millstream_wire::{frame::Deframer, tracker::State};
 use reqwest::{Client, Method, Response};
 
@@ -47,7 +47,9 @@ async fn world(settings: impl FnOnce(&mut Config, &mut window::Config, &mut Perm
     let folder = Arc::new(Folder::open(outer.path()).unwrap());
     let generations = Arc::new(Generations::open(Arc::clone(&folder)).unwrap());
     let clock = Clock::start();
-    let judge = Judge::Tracker(Tracker::new(Default::default(), Arc::clone(&generations)).unwrap());
+    let judge = Judge::Tracker(
+        Tracker::new(Default::default(), &Trust::system().unwrap(), Arc::clone(&generations)).unwrap(),
+    );
     let packager = millstream_wire::sign::Signer::public(&show::packager());
     let gate = Arc::new(Gate::new(judge, packager, clock, 4));
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
@@ -85,7 +87,11 @@ async fn world(settings: impl FnOnce(&mut Config, &mut window::Config, &mut Perm
         clock,
         origin,
         metrics,
-        client: Client::builder().timeout(PATIENCE).build().unwrap(),
+        client: Client::builder()
+            .tls_backend_preconfigured(Trust::system().unwrap().http())
+            .timeout(PATIENCE)
+            .build()
+            .unwrap(),
         tasks,
         _folder: outer,
     }

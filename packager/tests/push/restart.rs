@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::world::{KEY, Receiver, assert_clean, media, push, within};
+use crate::world::{KEY, Receiver, assert_clean, client, media, push, within};
 
 /// The program itself, with a data folder that outlives it.
 struct Program {
@@ -53,7 +53,7 @@ impl Program {
     async fn get(&self, path: &str) -> Vec<u8> {
         within(async {
             loop {
-                let response = reqwest::get(format!("{}/s/demo/{path}", self.origin)).await.unwrap();
+                let response = client().get(format!("{}/s/demo/{path}", self.origin)).send().await.unwrap();
                 if response.status() == 200 {
                     return response.bytes().await.unwrap().to_vec();
                 }

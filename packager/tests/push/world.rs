@@ -11,7 +11,7 @@ use bytes::Bytes;
 use millstream_model::{PublicKey, StreamId, WallTime};
 use millstream_packager::{Addresses, Config, Packager, gate::LocalStream};
 use millstream_playlist::check;
-use millstream_service::{Secret, Tasks};
+use millstream_service::{Secret, Tasks, Trust};
 use millstream_wire::{
     chain::{Chain, piece_fits},
     frame::{Deframer, Frame},
@@ -21,6 +21,12 @@ use tokio::process::{Child, Command};
 
 /// Long enough for a loaded machine, short enough to name what hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An HTTP client.
+pub(crate) fn client() -> reqwest::Client {
+    let tls = Trust::system().unwrap().http();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(PATIENCE).build().unwrap()
+}
 
 pub(crate) const KEY: &str = "ms_0123456789abcdef0123456789";
 
@@ -60,7 +66,7 @@ impl World {
         let tasks = Tasks::new();
         let drain = tasks.drain();
         tasks.spawn("packager", async move { packager.run(drain.begun()).await });
-        let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        let client = client();
         Self { addresses, client, tasks, folder }
     }
 

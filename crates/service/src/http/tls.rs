@@ -21,10 +21,10 @@ use tokio_rustls::{
 use crate::tasks::Spawner;
 
 /// HTTP/2's name in ALPN (RFC 9113).
-pub(super) const HTTP2: &[u8] = b"h2";
+pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// HTTP/1.1's name in ALPN (RFC 7301).
-const HTTP1: &[u8] = b"http/1.1";
+pub(crate) const HTTP1: &[u8] = b"http/1.1";
 
 /// Longest certificate or key file read: chains have a few kilobytes.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
