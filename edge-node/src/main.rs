@@ -1,4 +1,4 @@
 //! The program; see `millstream_edge::program`.
-fn main() -> anyhow::Result<()> {
-    millstream_edge::program::main()
+fn main() -> std::process::ExitCode {
+    millstream_service::exit::code(millstream_edge::program::main())
 }

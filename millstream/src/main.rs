@@ -7,6 +7,6 @@ mod cli;
 mod demo;
 mod up;
 
-fn main() -> anyhow::Result<()> {
-    cli::main()
+fn main() -> std::process::ExitCode {
+    millstream_service::exit::code(cli::main())
 }

@@ -1,4 +1,4 @@
 //! The program; see `millstream_packager::program`.
-fn main() -> anyhow::Result<()> {
-    millstream_packager::program::main()
+fn main() -> std::process::ExitCode {
+    millstream_service::exit::code(millstream_packager::program::main())
 }

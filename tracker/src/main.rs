@@ -1,4 +1,4 @@
 //! The program; see `millstream_tracker::program`.
-fn main() -> anyhow::Result<()> {
-    millstream_tracker::program::main()
+fn main() -> std::process::ExitCode {
+    millstream_service::exit::code(millstream_tracker::program::main())
 }

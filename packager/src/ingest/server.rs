@@ -11,7 +11,7 @@ use std::{
 };
 
 use millstream_model::StreamId;
-use millstream_service::Tasks;
+use millstream_service::{Tasks, http};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -91,7 +91,7 @@ impl<G: Gate> Server<G> {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn bind(config: Config, gate: G) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.listen).await?;
+        let listener = http::bind(config.listen).await?;
         let local_addr = listener.local_addr()?;
         let (sender, publishes) = mpsc::channel(PUBLISHES_MAX);
         let door = Arc::new(Door {
