@@ -15,6 +15,7 @@ use std::{
     convert::Infallible,
     future::Future,
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -53,8 +54,9 @@ use crate::{
 /// Target durations after which a request that waits is answered with 503 (RFC 8216bis §6.2.5.2).
 const HOLD_TARGETS: u32 = 3;
 
-/// Segments whose records `/start` gives: the open one, and one to begin with.
-const START_SEGMENTS: u64 = 2;
+/// Segments whose records `/start` gives: the open one, and one to begin with. More where a decoder could not start
+/// in these (encoders set a keyframe every eight seconds when nobody told them otherwise), up to some sixteen seconds.
+const START_SEGMENTS: RangeInclusive<u64> = 2..=8;
 
 millstream_service::settings! {
     /// The origin: HTTP for players, edges and CDNs.

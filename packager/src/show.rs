@@ -92,6 +92,7 @@ pub(crate) struct Parts {
     segment: u64,
     part: u16,
     ticks: u64,
+    is_keyed: bool,
 }
 
 impl Parts {
@@ -113,7 +114,13 @@ impl Parts {
             segment: 0,
             part: 0,
             ticks: 0,
+            is_keyed: true,
         }
+    }
+
+    /// Whether video's segments from now on begin with a keyframe.
+    pub(crate) fn begins_with_keyframe(&mut self, is_keyed: bool) {
+        self.is_keyed = is_keyed;
     }
 
     /// The next begins a segment, wherever the last one was.
@@ -140,7 +147,7 @@ impl Parts {
             segment: self.segment,
             part: self.part,
             first: self.part == 0,
-            independent: self.part == 0 || self.rendition == AUDIO,
+            independent: (self.part == 0 && self.is_keyed) || self.rendition == AUDIO,
             discontinuity: self.discontinuity,
             media_time: MediaTime(self.ticks),
             duration: ticks,

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -215,20 +216,30 @@ impl Window {
         }
     }
 
-    /// The records of the newest `segments` segments of every rendition in the newest catalog's generation, newest
-    /// first: a receiver checks one signature a rendition and follows the chain back.
+    /// The records of the newest segments of every rendition in the newest catalog's generation, newest first: a
+    /// receiver checks one signature a rendition and follows the chain back. As few as `segments` allows
+    /// with which a decoder can start at the oldest; where it can at none, the fewest.
     #[must_use]
-    pub fn newest_records(&self, segments: u64) -> Vec<&Signed<Record>> {
+    pub fn newest_records(&self, segments: RangeInclusive<u64>) -> Vec<&Signed<Record>> {
         let generation = self.newest_catalog().map(|catalog| catalog.unverified().generation);
         let mut records = Vec::new();
         for lane in self.lanes.values() {
             let newest = lane.back().map_or(0, Held::segment);
+            let behind = |held: &Held| newest - held.segment();
+            let of_generation = |held: &&Held| Some(held.record.unverified().generation) == generation;
+            let start = lane
+                .iter()
+                .rev()
+                .filter(of_generation)
+                .map(|held| (behind(held) + 1, held.record.unverified()))
+                .find(|(count, record)| segments.contains(count) && record.first && record.independent)
+                .map_or(*segments.start(), |(count, _)| count);
             records.extend(
                 lane.iter()
                     .rev()
-                    .take_while(|held| newest - held.segment() < segments)
-                    .map(|held| &held.record)
-                    .filter(|record| Some(record.unverified().generation) == generation),
+                    .take_while(|held| behind(held) < start)
+                    .filter(of_generation)
+                    .map(|held| &held.record),
             );
         }
         records

@@ -163,7 +163,7 @@ fn the_newest_records_come_newest_first_and_from_one_generation() {
     let mut world = World::new(Config::default());
     world.run(20);
     let newest = |world: &World| -> Vec<(u8, u64)> {
-        let records = world.window.newest_records(2);
+        let records = world.window.newest_records(2..=2);
         records.iter().map(|r| (r.unverified().rendition.0, r.unverified().number)).collect()
     };
     let both: Vec<(u8, u64)> = (0..2).flat_map(|id| (8..20).rev().map(move |number| (id, number))).collect();
@@ -175,6 +175,24 @@ fn the_newest_records_come_newest_first_and_from_one_generation() {
     world.audio.cut();
     world.run(1);
     assert_eq!(newest(&world), [(0, 20), (1, 20)]);
+}
+
+#[test]
+fn the_newest_records_go_back_to_where_a_decoder_can_start() {
+    let mut world = World::new(Config::default());
+    // Eight parts a segment; a keyframe begins each fourth segment, as an encoder's that was told nothing.
+    for segment in 0..7 {
+        world.video.begins_with_keyframe(segment % 4 == 0);
+        world.run(8);
+    }
+    let oldest = |segments| {
+        let records = world.window.newest_records(segments);
+        let of = |id| records.iter().map(|r| r.unverified()).filter(move |r| r.rendition == id);
+        [VIDEO, AUDIO].map(|id| of(id).map(|record| record.number).min().unwrap())
+    };
+    assert_eq!(oldest(2..=8), [32, 40], "back to the keyframe; audio starts anywhere");
+    assert_eq!(oldest(2..=2), [40, 40], "a bound is a bound");
+    assert_eq!(oldest(4..=8), [0, 24], "as many as are asked for, and on to the next keyframe");
 }
 
 #[test]

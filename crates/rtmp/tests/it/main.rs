@@ -6,4 +6,6 @@ mod client;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod session;
