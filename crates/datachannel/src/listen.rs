@@ -38,13 +38,15 @@ pub struct Config {
     pub ufrag: String,
     /// ICE password: 22 to 256 `ice-char`. Public.
     pub password: String,
-    /// Connections at once, those in the handshake included. One costs about 20 KB when idle.
+    /// Connections at once, those in the handshake included once they have answered a cookie. One costs about 20 KB
+    /// when idle.
     pub connections_max: usize,
     /// Handshakes at once that have answered a cookie, so come from where they say.
     pub handshakes_max: usize,
     /// Handshakes at once that have not: state that a spoofed source can make. The oldest gives way.
     pub unproven_max: usize,
-    /// Handshakes that one network prefix (IPv4 /24, IPv6 /48) may begin at once…
+    /// Handshakes that one network prefix (IPv4 /24, IPv6 /48) may begin at once… Less than `handshakes_max` in the
+    /// time that a handshake may take, so that no prefix can have them all.
     pub prefix_burst: u32,
     /// … and each second after that.
     pub prefix_per_second: u32,
@@ -79,8 +81,8 @@ impl Config {
             connections_max: 1_024,
             handshakes_max: 256,
             unproven_max: 512,
-            prefix_burst: 128,
-            prefix_per_second: 32,
+            prefix_burst: 64,
+            prefix_per_second: 16,
             handshake_timeout: Duration::from_secs(10),
             consent_timeout: Duration::from_secs(15),
             accept_queue_max: 64,

@@ -225,7 +225,7 @@ async fn an_edge_that_restarted_lets_old_viewers_go() {
 /// The password is public: anybody can pass the checks from anywhere and begin handshakes.
 #[tokio::test]
 async fn a_flood_of_handshakes_is_bounded_and_lets_others_in() {
-    let config = listen::Config { unproven_max: 8, prefix_burst: 1_000, ..config() };
+    let config = listen::Config { unproven_max: 8, connections_max: 4, prefix_burst: 1_000, ..config() };
     let mut listener = Listener::bind(config).unwrap();
     let address = listener.address().clone();
     let hello = client_hello(&address).await;
@@ -266,6 +266,14 @@ async fn one_prefix_may_begin_so_many_handshakes() {
     }
     // Five, and one or two for the seconds that this took.
     assert!(listener.connections() <= 5 + 3, "{}", listener.connections());
+}
+
+#[test]
+fn no_prefix_can_have_all_the_handshakes_that_there_may_be() {
+    let config = config();
+    let seconds = config.handshake_timeout.as_secs();
+    let by_one = u64::from(config.prefix_burst) + u64::from(config.prefix_per_second) * seconds;
+    assert!(by_one < config.handshakes_max as u64, "{by_one}");
 }
 
 fn check(address: &Address, tie_breaker: u64) -> Vec<u8> {

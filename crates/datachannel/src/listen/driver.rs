@@ -276,7 +276,8 @@ impl Driver {
     /// Makes a link for the stranger that sent a ClientHello, within the bounds.
     fn admit(&mut self, arrival: &Arrival<'_>, now: Instant) -> Option<LinkId> {
         let key = self.roster.stranger_at(arrival.from)?;
-        if self.slots.len() >= self.config.connections_max {
+        // Those that nobody may really stand behind have a bound of their own: they must not keep others out.
+        if self.proven_count() >= self.config.connections_max {
             tracing::debug!(from = %arrival.from, "refused: connections_max");
             return None;
         }
@@ -310,6 +311,10 @@ impl Driver {
         self.unproven_count += 1;
         self.connections.store(self.slots.len(), Ordering::Relaxed);
         Some(id)
+    }
+
+    fn proven_count(&self) -> usize {
+        self.slots.len().saturating_sub(self.unproven_count)
     }
 
     fn move_to(&mut self, id: LinkId, arrival: &Arrival<'_>, now: Instant) {
@@ -357,11 +362,15 @@ impl Driver {
             slot.stage = Stage::Handshaking;
             self.unproven_count -= 1;
             self.handshaking_count += 1;
-            if self.handshaking_count > self.config.handshakes_max {
-                tracing::debug!(peer = %slot.address, "refused: handshakes_max");
+            let peer = slot.address;
+            // Several may have been admitted while there was room for one.
+            let is_full = self.proven_count() > self.config.connections_max;
+            if is_full || self.handshaking_count > self.config.handshakes_max {
+                tracing::debug!(%peer, "refused: {}", if is_full { "connections_max" } else { "handshakes_max" });
                 return self.remove(id, false, now);
             }
         }
+        let Some(slot) = self.slots.get_mut(&id) else { return };
         let limits = Limits {
             send_bytes_max: self.config.send_bytes_max,
             inbox_bytes_max: self.config.inbox_bytes_max,
