@@ -1,6 +1,6 @@
 //! Embeds the player's files, built by `npm run build` in `player-sdk`, into the tracker's binary.
 //!
-//! Where they are not built (a bare `cargo build` of a fresh clone), the page says so instead of the build failing.
+//! Where they are not built (a bare `cargo build` of a fresh clone), cargo warns and the page says so.
 
 use std::{env, fs, path::Path};
 
@@ -13,7 +13,10 @@ fn main() {
     for name in FILES {
         let from = dist.join(name);
         println!("cargo:rerun-if-changed={}", from.display());
-        let missing = format!("console.error('{name} is not built: run `npm run build` in player-sdk');\n");
+        if !from.exists() {
+            println!("cargo:warning=the player is not built, pages will not play: run scripts/setup-npm");
+        }
+        let missing = format!("console.error('{name} is not built: run scripts/setup-npm, and cargo again');\n");
         let text = fs::read(&from).unwrap_or_else(|_| missing.into_bytes());
         if let Err(error) = fs::write(Path::new(&out).join(name), text) {
             println!("cargo:error=writing {name}: {error}");
