@@ -79,7 +79,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         match outcome {
             Ok(()) => say(&sheet.to_string())?,
             Err(error) => {
-                bench.progress(&format!("{} FAILED: {error:?}", scenario.name));
+                bench.progress(&format!("{} FAILED: {error:#}", scenario.name));
                 failed.push(scenario.name);
             }
         }

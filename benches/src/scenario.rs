@@ -23,7 +23,7 @@ use crate::sheet::Sheet;
 /// Everything there is to measure, in the order in which it is told.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "transport", what: "Bare data channel, as fast as it is taken", run: transport::run },
-    Scenario { name: "edge", what: "Edge that serves viewers at 5 Mbit/s", run: edge::run },
+    Scenario { name: "edge", what: "Edge that serves viewers at the stream's pace", run: edge::run },
     Scenario { name: "memory", what: "Memory of the edge per connected viewer", run: memory::run },
     Scenario { name: "open", what: "Time to open a data channel", run: open::run },
     Scenario {

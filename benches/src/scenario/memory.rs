@@ -7,7 +7,7 @@ use millstream_e2e::{media::Clip, stack::Stack, time::go_on, viewers::Watch};
 
 use super::{Bench, EdgeStatus};
 use crate::{
-    clips::{QUIET, SMALL},
+    clips::{FULL, QUIET},
     ends,
     sheet::Sheet,
 };
@@ -29,7 +29,7 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
         sheet.note("bare connection, idle", "KiB", bare_kib(bench, bare)?);
         let kib = viewers_kib(bench, &QUIET, quiet)?;
         sheet.note("viewer of an all but silent stream", "KiB", kib);
-        let kib = viewers_kib(bench, &SMALL, watching)?;
+        let kib = viewers_kib(bench, &FULL, watching)?;
         sheet.note("viewer of 5 Mbit/s", "KiB", kib);
         Ok(())
     })?;

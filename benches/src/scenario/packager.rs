@@ -66,7 +66,8 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
         "{STREAMS} streams of 5 Mbit/s 1080p30 to each of the three at the same time, every one pushed by an ffmpeg of its \
          own with `-c copy` from the same file, no viewers; {} s; divided by {STREAMS}. Ours cuts parts of 250 ms and \
          segments of 2 s as CMAF, hashes and signs them, and keeps a minute in memory; nginx writes MPEG-TS segments of \
-         2 s to disk (the kernel's writing back is nobody's); memory is resident and includes each program itself.",
+         2 s to disk (the kernel's writing back is nobody's); memory is resident, each program \
+         itself included, with as much of our minute of media as has come by then.",
         window.as_secs()
     ));
     Ok(())

@@ -52,7 +52,7 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
          playhead has moved by 100 ms. Behind live: now minus the program date time at the playhead, the median from 8 s \
          to 14 s. The player keeps its default target (3 s); hls.js has its default settings and takes what the playlist \
          says (low-latency mode, PART-HOLD-BACK). Stood still: time after the first 100 ms, up to the end, in which the \
-         playhead did not move. 360p at 5 Mbit/s on loopback.",
+         playhead did not move. 360p at 3.9 Mbit/s on loopback.",
     );
     Ok(())
 }
