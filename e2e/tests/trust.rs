@@ -10,15 +10,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use millstream_e2e::{book, media::PLAIN, pressure::Pressure, stack::Stack, viewers::Watch};
+use millstream_e2e::{
+    api::Api, book, media::PLAIN, pressure::Pressure, publisher, stack::Stack, viewers::Watch,
+};
 use millstream_edge::{Addresses, Config, Edge, Leaving, Outgoing, Status};
 use millstream_service::ops;
+use serde_json::json;
 use tokio::sync::oneshot;
 
 /// One bit is flipped in every so many pieces.
 const EVERY: u64 = 10;
 
 const VIEWERS: u64 = 4;
+
+/// Time for a stream to begin on a busy machine.
+const START: Duration = Duration::from_secs(30);
 
 /// Changes what leaves an edge.
 #[derive(Debug, Default)]
@@ -139,4 +145,28 @@ fn what_the_pinned_root_never_gave_to_the_packager_is_not_played() {
     assert!(log.contains("Refused"), "{log}");
     // Whoever does not believe the stream pays nobody for it.
     book::settled(&stack.api, right.bytes.edge).unwrap();
+}
+
+#[test]
+fn plain_players_of_a_stream_that_is_not_public_show_the_trackers_token() {
+    let stack = Stack::up(0).unwrap();
+    let wanted = json!({ "id": "members", "account": "show", "price_per_gib": 0, "public": false });
+    let created = stack.api.post("/v1/streams", &wanted).unwrap();
+    let rtmp = format!("{}/{}", stack.ready.rtmp, created["stream_key"].as_str().unwrap());
+    let _publisher = publisher::push(&PLAIN, &rtmp, stack.folder()).unwrap();
+    // As the player does that has no session: it asks the tracker where to go, and takes along what it is given.
+    let anybody = Api::new(&stack.ready.tracker, "").unwrap();
+    let told = anybody.wait("/v1/watch/members", START, |told| Some(told.clone())).unwrap();
+    let (origin, token) = (told["origin"].as_str().unwrap(), told["token"].as_str().unwrap());
+    let [without, with] = ["", token].map(|token| Api::new(origin, token).unwrap());
+    let playlist = |api: &Api, path: &str| api.fetch(&format!("/s/members/{path}"));
+    assert_eq!(playlist(&without, "index.m3u8").unwrap_err().to_string(), "401");
+    let text = String::from_utf8(playlist(&with, "video.m3u8").unwrap()).unwrap();
+    let part = text.lines().find_map(|line| line.split("URI=\"").nth(1)?.split('"').next()).unwrap();
+    assert!(!playlist(&with, part).unwrap().is_empty(), "{part}");
+    assert_eq!(playlist(&without, part).unwrap_err().to_string(), "401", "{part}");
+    assert_eq!(playlist(&with, "feed?rendition=video").unwrap_err().to_string(), "403", "feeds are for edges");
+    // Its bytes are counted as one session's.
+    let status = Api::new(&stack.ready.ops.packager, "").unwrap().get("/v1/status").unwrap();
+    assert_eq!(status["sessions"].as_array().unwrap().len(), 1, "{status}");
 }

@@ -47,6 +47,29 @@ impl Admission {
 
     /// Counts a join; the session has to be given back with [`Admission::leave`].
     pub(crate) fn join(&mut self, address: IpAddr, now: WallTime) -> Result<(), Refused> {
+        let sessions_max = self.limits.sessions_per_address;
+        let usage = self.usage(address, now)?;
+        if usage.sessions >= sessions_max {
+            return Err(Refused::Sessions(usage.sessions));
+        }
+        self.pass(address, now)?;
+        self.usage(address, now)?.sessions += 1;
+        Ok(())
+    }
+
+    /// Counts a join of which nothing is heard again: one by plain HTTP.
+    pub(crate) fn pass(&mut self, address: IpAddr, now: WallTime) -> Result<(), Refused> {
+        let joins_max = self.limits.joins_per_day;
+        let usage = self.usage(address, now)?;
+        if usage.joins_today >= joins_max {
+            return Err(Refused::Joins(usage.joins_today));
+        }
+        usage.joins_today += 1;
+        Ok(())
+    }
+
+    /// What an address has today.
+    fn usage(&mut self, address: IpAddr, now: WallTime) -> Result<&mut Usage, Refused> {
         let today = now.0 / DAY_MS;
         if today != self.day {
             self.day = today;
@@ -60,16 +83,7 @@ impl Admission {
                 return Err(Refused::Full);
             }
         }
-        let usage = self.addresses.entry(prefix).or_default();
-        if usage.sessions >= self.limits.sessions_per_address {
-            return Err(Refused::Sessions(usage.sessions));
-        }
-        if usage.joins_today >= self.limits.joins_per_day {
-            return Err(Refused::Joins(usage.joins_today));
-        }
-        usage.sessions += 1;
-        usage.joins_today += 1;
-        Ok(())
+        Ok(self.addresses.entry(prefix).or_default())
     }
 
     /// A session of this address is over.
@@ -109,6 +123,15 @@ mod tests {
         assert_eq!(admission.join("2001:db8:0:1::1".parse().unwrap(), WallTime(0)), Ok(()));
         admission.leave(same);
         assert_eq!(admission.join(one, WallTime(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_pass_is_counted_as_a_join_and_opens_no_session() {
+        let mut admission = admission(1, 2);
+        let address = "192.0.2.1".parse().unwrap();
+        assert_eq!(admission.pass(address, WallTime(0)), Ok(()));
+        assert_eq!(admission.join(address, WallTime(0)), Ok(()));
+        assert_eq!(admission.pass(address, WallTime(0)), Err(Refused::Joins(2)));
     }
 
     #[test]

@@ -48,6 +48,10 @@ const CERTIFICATE_MS: u64 = 12 * 3_600_000;
 /// Life of a token for the origin; edges get a new one at half of it.
 const TOKEN_MS: u64 = 3_600_000;
 
+/// Life of a token without a session: nobody brings another, so as long as a session may last. It opens one stream by
+/// HTTP, no feed, and its bytes are counted.
+const PLAIN_TOKEN_MS: u64 = CERTIFICATE_MS;
+
 /// Milliseconds a session lives without its WebSocket: as long as edges honour grants while the tracker is away.
 const RESUME_MS: u64 = 15 * 60_000;
 
@@ -123,6 +127,8 @@ pub(crate) struct EdgeOfferings {
 pub(crate) struct Plain {
     pub(crate) origin: String,
     pub(crate) root: PublicKey,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Signed<Token>>,
 }
 
 /// Everybody who is here.
@@ -215,7 +221,7 @@ impl Hub {
         if self.sessions.len() >= usize::try_from(self.limits.sessions_max).unwrap_or(usize::MAX) {
             return Err(fault(FaultCode::RateLimited, "this tracker is full; try again in a minute"));
         }
-        self.check_ticket(&stream, key, ticket, now).await?;
+        self.check_ticket(&stream, Some(key), ticket, now).await?;
         self.admission().join(address, now).map_err(|refused| fault(FaultCode::RateLimited, refused))?;
         let session = SessionId(random()?);
         let expires = now.plus_millis(CERTIFICATE_MS);
@@ -307,7 +313,7 @@ impl Hub {
         let origin = self
             .origin(&stream.id)
             .ok_or_else(|| fault(FaultCode::NotLive, format_args!("{} is not live any more", stream.id)))?;
-        let token = (!stream.public).then(|| self.token(&stream.id, Bearer::Session(session)));
+        let token = (!stream.public).then(|| self.token(&stream.id, Bearer::Session(session), TOKEN_MS));
         Ok(Welcome {
             session,
             certificate,
@@ -324,7 +330,7 @@ impl Hub {
     async fn check_ticket(
         &self,
         stream: &Stream,
-        key: SessionKey,
+        key: Option<SessionKey>,
         ticket: Option<&str>,
         now: WallTime,
     ) -> Result<(), Fault> {
@@ -338,9 +344,15 @@ impl Hub {
         }
     }
 
-    /// What a page needs that plays without a session: the origin, the root key and, where tickets are not asked
-    /// for, a token.
-    pub(crate) fn plain(&self, id: &StreamId) -> Result<Plain, Fault> {
+    /// What a page needs that plays without a session: the origin, the root key and, where the stream is not public,
+    /// a token. That token is had on the terms of a session: with a ticket where tickets are asked for, and counted as
+    /// a join of its address.
+    pub(crate) async fn plain(
+        &self,
+        id: &StreamId,
+        ticket: Option<&str>,
+        address: IpAddr,
+    ) -> Result<Plain, Fault> {
         let stream = self
             .streams
             .get(id)
@@ -348,7 +360,15 @@ impl Hub {
         let origin = self
             .origin(id)
             .ok_or_else(|| fault(FaultCode::NotLive, format_args!("nobody publishes {id} at the moment")))?;
-        Ok(Plain { origin, root: stream.root })
+        let mut plain = Plain { origin, root: stream.root, token: None };
+        if !stream.public {
+            let now = now();
+            self.check_ticket(&stream, None, ticket, now).await?;
+            self.admission().pass(address, now).map_err(|refused| fault(FaultCode::RateLimited, refused))?;
+            let session = SessionId(random()?);
+            plain.token = Some(self.token(id, Bearer::Session(session), PLAIN_TOKEN_MS));
+        }
+        Ok(plain)
     }
 
     /// A renewed grant.
@@ -471,7 +491,7 @@ impl Hub {
         let origin = self
             .origin(id)
             .ok_or_else(|| fault(FaultCode::NotLive, format_args!("nobody publishes {id} at the moment")))?;
-        let token = self.token(id, Bearer::Edge(edge));
+        let token = self.token(id, Bearer::Edge(edge), TOKEN_MS);
         Ok(ToEdge::Stream { stream: id.clone(), root: stream.root, origin, token })
     }
 
@@ -497,8 +517,8 @@ impl Hub {
         (here && carried.state != State::Ended).then(|| carried.origin.clone())
     }
 
-    fn token(&self, stream: &StreamId, bearer: Bearer) -> Signed<Token> {
-        let token = Token { stream: stream.clone(), bearer, expires: now().plus_millis(TOKEN_MS) };
+    fn token(&self, stream: &StreamId, bearer: Bearer, life_ms: u64) -> Signed<Token> {
+        let token = Token { stream: stream.clone(), bearer, expires: now().plus_millis(life_ms) };
         Signed::new(token, Context::None, &self.key)
     }
 

@@ -8,7 +8,7 @@ mod streams;
 
 use std::sync::Arc;
 
-use millstream_service::Secret;
+use millstream_service::{Secret, http::Peer};
 use millstream_wire::tracker::FaultCode;
 use warp::{
     Filter,
@@ -28,6 +28,9 @@ use crate::{
 
 /// Bytes of a request's body at most. A packager's report carries catalogs.
 const BODY_BYTES_MAX: u64 = 256 * 1024;
+
+/// How long a browser need not ask again whether it may ask; browsers take two hours at most.
+const PREFLIGHT_SECONDS: &str = "7200";
 
 /// The description of this API.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -62,17 +65,7 @@ pub(crate) fn routes(
             }
             json(StatusCode::OK, &overview::of(&shown.hub))
         });
-    let plain = Arc::clone(api);
-    let watch = warp::path!("v1" / "watch" / String).and(warp::get()).map(move |id: String| {
-        let answer = stream_id(&id).map(|id| match plain.hub.plain(&id) {
-            Ok(plain) => json(StatusCode::OK, &plain),
-            Err(why) => answer::fault(&why),
-        });
-        // Players on any page ask this.
-        let mut response = answer::either(answer);
-        response.headers_mut().insert("access-control-allow-origin", HeaderValue::from_static("*"));
-        response
-    });
+    let watch = watch(api);
 
     let list = warp::path!("v1" / "streams").and(warp::get()).and(admin(api)).then(streams::list);
     let create =
@@ -129,6 +122,43 @@ pub(crate) fn routes(
         .unify()
         .or(admit.or(report).unify())
         .unify()
+}
+
+/// Where a player without a session finds a stream. Players on any page ask, those with a ticket with a preflight.
+fn watch(api: &Arc<Api>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
+    let plain = Arc::clone(api);
+    let ask = warp::path!("v1" / "watch" / String)
+        .and(warp::get())
+        .and(warp::header::optional::<String>("authorization"))
+        .and(warp::ext::get::<Peer>())
+        .then(move |id: String, authorization: Option<String>, peer: Peer| {
+            let api = Arc::clone(&plain);
+            async move {
+                let id = match stream_id(&id) {
+                    Ok(id) => id,
+                    Err(refusal) => return for_any_page(*refusal),
+                };
+                let ticket = authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
+                for_any_page(match api.hub.plain(&id, ticket, peer.address.ip()).await {
+                    Ok(plain) => json(StatusCode::OK, &plain),
+                    Err(why) => answer::fault(&why),
+                })
+            }
+        });
+    let may_ask = warp::path!("v1" / "watch" / String).and(warp::options()).map(|_: String| {
+        let mut response = for_any_page(Response::default());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert("access-control-allow-headers", HeaderValue::from_static("Authorization"));
+        headers.insert("access-control-max-age", HeaderValue::from_static(PREFLIGHT_SECONDS));
+        response
+    });
+    ask.or(may_ask).unify()
+}
+
+fn for_any_page(mut response: Response) -> Response {
+    response.headers_mut().insert("access-control-allow-origin", HeaderValue::from_static("*"));
+    response
 }
 
 /// A JSON body of bounded length.

@@ -1,8 +1,9 @@
 //! Viewers: joining, resuming, grants, vouchers; and everything that is refused.
 
 use base64::Engine as _;
+use millstream_model::TrackerId;
 use millstream_wire::{
-    session::Resume,
+    session::{Bearer, Resume, Token},
     sign::{Context, SecretKey, SessionSecret, Signed, Signer as _},
     tracker::{FaultCode, FromViewer, ToViewer},
 };
@@ -155,18 +156,74 @@ async fn who_may_not_watch_is_told_why() {
     world.live("members", json!({ "ticket_key": broadcaster.public() })).await;
     assert_eq!(code(&world.join("members", None).await.1), FaultCode::BadTicket);
 
+    let ticket = ticket(&broadcaster, "members", "a");
+    let (_link, answer) = world.join("members", Some(ticket.clone())).await;
+    assert!(matches!(answer, ToViewer::Welcome(_)), "{answer:?}");
+    assert_eq!(code(&world.join("members", Some(ticket)).await.1), FaultCode::BadTicket, "once");
+}
+
+/// A ticket for our viewer.
+fn ticket(broadcaster: &SecretKey, stream: &str, jti: &str) -> String {
     let encode = |value: &serde_json::Value| {
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string())
     };
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({ "sub": "members", "key": viewer().public(), "jti": "a", "exp": seconds + 200 });
+    let claims = json!({ "sub": stream, "key": viewer().public(), "jti": jti, "exp": seconds + 200 });
     let input = format!("{}.{}", encode(&json!({ "alg": "EdDSA", "typ": "JWT" })), encode(&claims));
     let signature =
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(broadcaster.sign(input.as_bytes()));
-    let ticket = format!("{input}.{signature}");
-    let (_link, answer) = world.join("members", Some(ticket.clone())).await;
-    assert!(matches!(answer, ToViewer::Welcome(_)), "{answer:?}");
-    assert_eq!(code(&world.join("members", Some(ticket)).await.1), FaultCode::BadTicket, "once");
+    format!("{input}.{signature}")
+}
+
+#[tokio::test]
+async fn without_a_session_a_token_is_had_on_the_terms_of_one() {
+    let world = World::new().await;
+    let broadcaster = SecretKey::from_seed(&[40; 32]);
+    world.live("show", json!({})).await;
+    world.live("metered", json!({ "public": false })).await;
+    world.live("members", json!({ "public": false, "ticket_key": broadcaster.public() })).await;
+    let ask = async |stream: &str, ticket: Option<&str>| {
+        let request = world.http.get(format!("{}/v1/watch/{stream}", world.url));
+        let request = match ticket {
+            Some(ticket) => request.bearer_auth(ticket),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["access-control-allow-origin"], "*", "any page may ask");
+        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap())
+    };
+    let (status, public) = ask("show", None).await;
+    assert_eq!((status, &public["token"]), (200, &json!(null)), "nobody asks for one there");
+    let (status, metered) = ask("metered", None).await;
+    assert_eq!(status, 200, "{metered}");
+    let token: Signed<Token> = metered["token"].as_str().unwrap().parse().unwrap();
+    let tracker = tracker_key(&world).await;
+    let token = token.verify(&tracker, Context::None).unwrap();
+    assert_eq!(token.stream.as_str(), "metered");
+    assert!(matches!(token.bearer, Bearer::Session(_)), "it opens no feed: {token:?}");
+
+    let (status, refused) = ask("members", None).await;
+    assert_eq!((status, &refused["code"]), (403, &json!("bad_ticket")));
+    let own = ticket(&broadcaster, "members", "a");
+    let (status, member) = ask("members", Some(&own)).await;
+    assert!(status == 200 && member["token"].is_string(), "{member}");
+    assert_eq!(ask("members", Some(&own)).await.0, 403, "once");
+    assert_eq!(code(&world.join("members", Some(own)).await.1), FaultCode::BadTicket, "here or there");
+    assert_eq!(ask("members", Some(&ticket(&broadcaster, "show", "b"))).await.0, 403, "of another stream");
+
+    let preflight = world.http.request("OPTIONS".parse().unwrap(), format!("{}/v1/watch/members", world.url));
+    let preflight = preflight.send().await.unwrap();
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-headers"], "Authorization");
+}
+
+/// The tracker's key, as it tells everybody.
+async fn tracker_key(world: &World) -> TrackerId {
+    let mut link: ViewerLink = world.connect("viewer").await;
+    match link.hear().await {
+        ToViewer::Challenge(challenge) => challenge.tracker,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
