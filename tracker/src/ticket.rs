@@ -35,7 +35,7 @@ pub(crate) struct Claims {
 impl Claims {
     /// When a used `jti` may be forgotten: no ticket with it can be valid any more.
     pub(crate) fn forget_at(&self) -> WallTime {
-        WallTime((self.exp + SKEW_SECONDS) * 1_000)
+        WallTime(self.exp.saturating_add(SKEW_SECONDS).saturating_mul(1_000))
     }
 }
 
@@ -93,10 +93,10 @@ pub(crate) fn check(
     if claims.exp.saturating_add(SKEW_SECONDS) <= seconds {
         return Err(Refused::Expired);
     }
-    let from = claims.iat.unwrap_or(seconds);
-    if claims.exp
-        > from.max(seconds.saturating_sub(SKEW_SECONDS)).saturating_add(LIFE_SECONDS_MAX + SKEW_SECONDS)
-    {
+    // Its life is counted from when it was made, and at the latest from now: whoever dates it ahead would have it live
+    // as long as they like, and its `jti` kept as long.
+    let from = claims.iat.unwrap_or(seconds).clamp(seconds.saturating_sub(SKEW_SECONDS), seconds);
+    if claims.exp > from.saturating_add(LIFE_SECONDS_MAX + SKEW_SECONDS) {
         return Err(Refused::Life);
     }
     Ok(claims)
@@ -146,6 +146,20 @@ mod tests {
     fn a_good_ticket_admits() {
         let claims = judge(&ticket(&eddsa(), &claims(1_800_000_240))).unwrap();
         assert_eq!(claims.jti, "one");
+    }
+
+    #[test]
+    fn a_ticket_that_is_dated_ahead_lives_no_longer() {
+        for iat in [1_800_000_020, 1_900_000_000, u64::MAX] {
+            let mut ahead = claims(iat.saturating_add(240));
+            ahead["iat"] = iat.into();
+            let result = judge(&ticket(&eddsa(), &ahead));
+            if iat == 1_800_000_020 {
+                assert!(result.is_ok(), "the broadcaster's clock may be ahead a little");
+            } else {
+                assert_eq!(result, Err(Refused::Life), "{iat}");
+            }
+        }
     }
 
     #[test]
