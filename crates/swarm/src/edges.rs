@@ -12,7 +12,8 @@ use millstream_wire::{
 
 use crate::{
     early::Early,
-    lane::Phase,
+    lane::{Lane, Phase},
+    limits::{BAD_PIECES_MAX, UNASKED_PIECES_MAX},
     part::Placed,
     port::{Event, Output, SignId, Source},
     rendition::Rendition,
@@ -82,11 +83,22 @@ impl Swarm {
                 };
                 lane.welcome(window, now);
                 let after_ms = now.millis_since(lane.since);
+                // The connection before this one may have ended before it heard of the last voucher.
+                if let Some(voucher) = lane.voucher.clone() {
+                    self.send(edge, &Frame::Voucher(voucher));
+                }
                 self.event(Event::EdgeReady { edge, after_ms });
             }
             Frame::Refuse { reason, .. } => {
                 self.push(Output::Disconnect { edge });
                 self.on_closed(edge, Some(reason), now);
+                // An edge that has given too much for nothing gives no more: to ask again is no use.
+                if let Some(lane) = self.lanes.get_mut(&edge)
+                    && reason == Reason::Unpaid
+                    && !lane.bears(0)
+                {
+                    lane.phase = Phase::Left;
+                }
             }
             Frame::Goaway { reason, .. } => {
                 self.unseat(edge, now);
@@ -96,7 +108,9 @@ impl Swarm {
                 }
             }
             Frame::Delegation(signed) => self.on_delegation(source, &signed, now),
-            Frame::Catalog(signed) => self.on_catalog(source, &signed, now),
+            Frame::Catalog(signed) => {
+                self.on_catalog(source, &signed, now);
+            }
             Frame::Record(signed) => {
                 self.heard_primary(edge, signed.unverified().rendition, now);
                 self.on_record(source, &signed, now);
@@ -151,11 +165,51 @@ impl Swarm {
         if let Some(lane) = self.lanes.get_mut(&edge) {
             lane.received += data.len() as u64;
         }
+        if !self.is_asked(edge, rendition, number, now) {
+            return self.came_unasked(edge, now);
+        }
         let head = self.renditions.get(&rendition).and_then(Rendition::head);
         if self.record(rendition, number).is_some() {
             self.place(Source::Edge(edge), rendition, number, index, &data, now);
         } else if head.is_none_or(|head| number > head) {
             self.early.keep(Early { edge, rendition, number, index, data });
+        }
+    }
+
+    /// Whether a piece is this edge's to send: it pushes the rendition, or was asked for the part.
+    fn is_asked(&self, edge: EdgeId, id: RenditionId, number: u64, now: Instant) -> bool {
+        let pushes = self.lanes.get(&edge).is_some_and(|lane| lane.may_push(id, number, now));
+        let part = self.renditions.get(&id).and_then(|rendition| rendition.part(number));
+        pushes || part.is_some_and(|part| part.invited.contains(&edge))
+    }
+
+    /// A piece that nobody asked this edge for: not kept, lest it take the pay of the one who was asked.
+    fn came_unasked(&mut self, edge: EdgeId, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(&edge) else { return };
+        lane.unasked += 1;
+        if lane.unasked > UNASKED_PIECES_MAX {
+            lane.bad = lane.bad.max(BAD_PIECES_MAX);
+            self.leave_edge(edge, Some(Reason::Bad), now);
+        }
+    }
+
+    /// A part is whole, or not wanted any more: what others than `from` were asked for is taken back.
+    pub(crate) fn take_back(&mut self, id: RenditionId, number: u64, from: Option<EdgeId>) {
+        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        let primary = rendition.primary;
+        let Some(part) = rendition.part_mut(number) else { return };
+        part.fetching = false;
+        let mut edges = part.asked.clone();
+        if let Some(primary) = primary.filter(|primary| part.pushed && !edges.contains(primary)) {
+            edges.push(primary);
+        }
+        let ready = |edge: &EdgeId| self.lanes.get(edge).is_some_and(Lane::ready);
+        edges.retain(|edge| Some(*edge) != from && ready(edge));
+        for edge in edges {
+            self.send(edge, &Frame::Cancel { rendition: id, number });
+        }
+        for fetch in self.fetches.stop(id, number) {
+            self.push(Output::Abort { fetch });
         }
     }
 
@@ -175,6 +229,8 @@ impl Swarm {
         let (segment, size, since) = (part.record.segment, part.record.size, part.since);
         let (hedged, deadline) = (part.hedged, part.deadline);
         let bytes = data.len() as u64;
+        let is_kept = matches!(placed, Placed::Kept | Placed::Whole);
+        let is_first = is_kept && matches!(source, Source::Edge(_)) && part.pay(index);
         match placed {
             Placed::Spare => return,
             Placed::Bad => {
@@ -193,12 +249,13 @@ impl Swarm {
         self.held += data.len();
         self.stats.pieces_verified += 1;
         match source {
-            Source::Edge(edge) => {
+            Source::Edge(edge) if is_first => {
                 self.stats.edge_bytes += bytes;
                 if let Some(lane) = self.lanes.get_mut(&edge) {
                     lane.earn(id, number, segment, bytes);
                 }
             }
+            Source::Edge(_) => {}
             Source::Origin => self.stats.origin_bytes += bytes,
         }
         if placed == Placed::Whole {
@@ -212,6 +269,8 @@ impl Swarm {
             self.stats.parts_hedged += u64::from(hedged);
             let after_ms = now.millis_since(since);
             self.event(Event::Part { rendition: id, number, size, after_ms, hedged });
+            let from = if let Source::Edge(edge) = source { Some(edge) } else { None };
+            self.take_back(id, number, from);
         }
     }
 

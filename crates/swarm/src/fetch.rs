@@ -1,5 +1,7 @@
 //! HTTP requests under way, and those that wait for another attempt.
 
+use alloc::vec::Vec;
+
 use millstream_model::{Instant, Map, RenditionId};
 
 use crate::{limits::FETCHES_MAX, port::FetchId};
@@ -55,8 +57,7 @@ impl Fetches {
     /// exist yet, so they do not take places from media.
     pub(crate) fn begin(&mut self, purpose: Purpose, now: Instant) -> Option<FetchId> {
         let waiting = matches!(purpose, Purpose::Records { .. });
-        let busy = self.running.values().filter(|fetch| fetch.purpose.records_of().is_none()).count();
-        if !waiting && busy >= FETCHES_MAX {
+        if !waiting && self.full() {
             return None;
         }
         self.next = self.next.wrapping_add(1);
@@ -67,6 +68,22 @@ impl Fetches {
 
     pub(crate) fn end(&mut self, id: FetchId) -> Option<Fetch> {
         self.running.remove(&id)
+    }
+
+    /// Ends the requests for pieces of a part; gives their numbers.
+    pub(crate) fn stop(&mut self, id: RenditionId, part: u64) -> Vec<FetchId> {
+        let of = |purpose: &Purpose| matches!(purpose, Purpose::Pieces { rendition, number, .. } if *rendition == id && *number == part);
+        let running: Vec<FetchId> =
+            self.running.iter().filter(|(_, fetch)| of(&fetch.purpose)).map(|(fetch, _)| *fetch).collect();
+        for fetch in &running {
+            self.running.remove(fetch);
+        }
+        running
+    }
+
+    /// No other request for media can begin before one ends.
+    pub(crate) fn full(&self) -> bool {
+        self.running.values().filter(|fetch| fetch.purpose.records_of().is_none()).count() >= FETCHES_MAX
     }
 
     /// Counts a failure; returns how many there were in a row.

@@ -9,7 +9,10 @@ use millstream_wire::{
 };
 
 use crate::{
-    limits::{ATTEMPTS_MAX, BAD_PIECES_MAX, RETRY_MS, VOUCHER_MS},
+    limits::{
+        ATTEMPTS_MAX, BAD_PIECES_MAX, LANDING_MS, RETRY_MS, RETRY_SLOW_MS, UNPAID_GRACE, UNPAID_SHARE,
+        VOUCHER_MS,
+    },
     port::SignId,
     stats::EdgeStats,
 };
@@ -62,6 +65,12 @@ pub(crate) struct Lane {
     pub(crate) renew_at: Instant,
     /// What the edge was last told, per rendition.
     pub(crate) told: Map<RenditionId, Subscription>,
+    /// The first part of a rendition that it is to push.
+    pushes: Map<RenditionId, u64>,
+    /// Until when pieces of a rendition may arrive that were taken back on their way.
+    landing: Map<RenditionId, Instant>,
+    /// Pieces it sent without having been asked.
+    pub(crate) unasked: u32,
 }
 
 impl Lane {
@@ -90,6 +99,9 @@ impl Lane {
             pinged: now,
             renew_at: now,
             told: Map::new(),
+            pushes: Map::new(),
+            landing: Map::new(),
+            unasked: 0,
         }
     }
 
@@ -107,18 +119,64 @@ impl Lane {
         self.attempts = 0;
         self.vouched.1 = now;
         self.told.clear();
+        self.landing.clear();
     }
 
     /// The connection is gone: when to try again.
     pub(crate) fn lost(&mut self, now: Instant, jitter_ms: u64) {
         self.told.clear();
-        self.attempts += 1;
-        self.phase = if self.bad >= BAD_PIECES_MAX || self.attempts > ATTEMPTS_MAX {
+        self.attempts = self.attempts.saturating_add(1);
+        self.phase = if self.bad >= BAD_PIECES_MAX {
             Phase::Left
         } else {
-            let wait = RETRY_MS << self.attempts.min(6);
+            let wait =
+                if self.attempts > ATTEMPTS_MAX { RETRY_SLOW_MS } else { RETRY_MS << self.attempts.min(6) };
             Phase::Idle(now + core::time::Duration::from_millis(wait + jitter_ms))
         };
+    }
+
+    /// The tracker offers the edge (again): it knows that it is there.
+    pub(crate) fn offered(&mut self, now: Instant) {
+        self.attempts = 0;
+        if self.bad < BAD_PIECES_MAX && matches!(self.phase, Phase::Idle(_) | Phase::Left) {
+            self.phase = Phase::Idle(now);
+        }
+    }
+
+    /// The edge is told what to bring of a rendition; false when it knows.
+    pub(crate) fn tell(
+        &mut self,
+        rendition: RenditionId,
+        want: Subscription,
+        from: u64,
+        now: Instant,
+    ) -> bool {
+        let told = self.told.get(&rendition).copied().unwrap_or(Subscription::Nothing);
+        if told == want {
+            return false;
+        }
+        if told == Subscription::Pieces {
+            self.landing.insert(rendition, now + core::time::Duration::from_millis(LANDING_MS));
+        } else if want == Subscription::Pieces {
+            let since = self.landing.get(&rendition).filter(|until| now <= **until);
+            let before = since.and_then(|_| self.pushes.get(&rendition)).copied();
+            self.pushes.insert(rendition, before.map_or(from, |before| before.min(from)));
+        }
+        self.told.insert(rendition, want);
+        true
+    }
+
+    /// This part may come without having been asked for: the edge pushes the rendition, or did just now.
+    pub(crate) fn may_push(&self, rendition: RenditionId, number: u64, now: Instant) -> bool {
+        let pushes = self.told.get(&rendition) == Some(&Subscription::Pieces);
+        let lands = self.landing.get(&rendition).is_some_and(|until| now <= *until);
+        (pushes || lands) && self.pushes.get(&rendition).is_some_and(|from| number >= *from)
+    }
+
+    /// Whether the edge bears that `bytes` more come in vain, with room to spare for what is on its way.
+    pub(crate) fn bears(&self, bytes: u64) -> bool {
+        let unpaid = (self.received - self.payable).saturating_add(bytes);
+        unpaid <= UNPAID_GRACE.max(self.received / UNPAID_SHARE) / 4 * 3
     }
 
     /// A true piece of this part arrived first from this edge.

@@ -27,11 +27,32 @@ pub const BAD_PIECES_MAX: u32 = 2;
 /// Milliseconds an edge has from the first attempt to its welcome: 7 round trips of a slow path.
 pub const CONNECT_MS: u64 = 5_000;
 
-/// Attempts to reach an edge again before it is left alone until the tracker offers it anew.
+/// Attempts to reach an edge again before it is tried slowly, until the tracker offers it anew.
 pub const ATTEMPTS_MAX: u32 = 5;
 
 /// Milliseconds before the first new attempt; doubles each time.
 pub const RETRY_MS: u64 = 500;
+
+/// Milliseconds between later attempts: an edge that is away for long comes back some day, and one question costs
+/// nobody anything.
+pub const RETRY_SLOW_MS: u64 = 60_000;
+
+/// Milliseconds in which pieces may still arrive that were taken back: a full line empties no faster.
+pub const LANDING_MS: u64 = 5_000;
+
+/// Pieces that an edge may send without having been asked before it is dropped for good: nobody is paid for them, and
+/// they take the place of others on the line.
+pub const UNASKED_PIECES_MAX: u32 = 32;
+
+/// Bytes that an edge forgives when they are of no use, as copies that lost their race (`docs/protocol/peer.md`).
+pub const UNPAID_GRACE: u64 = 1 << 20;
+
+/// One part in so many of what was received that it forgives beyond that: 5 %.
+pub const UNPAID_SHARE: u64 = 20;
+
+/// Milliseconds for which pieces are pushed after the player last asked for media: longer than a segment lasts. One
+/// that is paused reloads its playlists for ever, and plays nothing.
+pub const MEDIA_WANTED_MS: u64 = 6_000;
 
 /// Milliseconds for which a rendition stays wanted after the player last asked for anything of it.
 pub const WANTED_MS: u64 = 8_000;

@@ -35,29 +35,22 @@ impl Swarm {
 
     pub(crate) fn on_fetched(&mut self, id: FetchId, body: Bytes, now: Instant) {
         let Some(fetch) = self.fetches.end(id) else { return };
-        self.fetches.succeed(&fetch.purpose);
-        match fetch.purpose {
+        // A body is a success when it brought something: a login page and an empty answer are none.
+        let brought = match fetch.purpose {
+            Purpose::Start if self.chain.is_none() => {
+                self.unread = Some(body);
+                return;
+            }
             Purpose::Start => {
-                if self.chain.is_some() {
-                    self.read_records(&body, now);
-                } else {
-                    self.unread = Some(body);
-                }
-            }
-            Purpose::Records { rendition } => {
-                if let Some(rendition) = self.renditions.get_mut(&rendition) {
-                    rendition.records_fetch = None;
-                }
                 self.read_records(&body, now);
+                self.catalog().is_some()
             }
+            Purpose::Records { .. } => self.read_records(&body, now),
             Purpose::Pieces { rendition, number, first, count } => {
                 self.estimate.burst(body.len() as u64, now.0.saturating_sub(fetch.since.0));
-                if let Some(part) = self.renditions.get_mut(&rendition).and_then(|r| r.part_mut(number)) {
-                    part.fetching = false;
-                }
                 let mut rest = body;
                 for index in first..first + count {
-                    let Some(record) = self.record(rendition, number) else { return };
+                    let Some(record) = self.record(rendition, number) else { break };
                     let len = millstream_model::piece_len(record.size, index) as usize;
                     if rest.len() < len {
                         break;
@@ -65,33 +58,59 @@ impl Swarm {
                     let data = rest.split_to(len);
                     self.place(Source::Origin, rendition, number, index, &data, now);
                 }
+                let part = self.renditions.get(&rendition).and_then(|rendition| rendition.part(number));
+                part.is_none_or(|part| part.missing_in(first, count) < count)
             }
+        };
+        if brought {
+            self.fetches.succeed(&fetch.purpose);
+            self.is_over(&fetch.purpose);
+        } else {
+            self.fetch_failed(&fetch.purpose, Some(502), now);
         }
     }
 
-    pub(crate) fn read_records(&mut self, body: &[u8], now: Instant) {
+    /// Reads a body of frames; true when a record or a catalog in it was new.
+    pub(crate) fn read_records(&mut self, body: &[u8], now: Instant) -> bool {
         let mut frames = Deframer::default();
         frames.push(body);
+        let mut brought = false;
         while let Ok(Some(frame)) = frames.next_frame() {
             match frame {
                 Frame::Delegation(signed) => self.on_delegation(Source::Origin, &signed, now),
-                Frame::Catalog(signed) => self.on_catalog(Source::Origin, &signed, now),
-                Frame::Record(signed) => self.on_record(Source::Origin, &signed, now),
+                Frame::Catalog(signed) => brought |= self.on_catalog(Source::Origin, &signed, now),
+                Frame::Record(signed) => brought |= self.on_record(Source::Origin, &signed, now),
                 _ => {}
             }
         }
+        brought
     }
 
     pub(crate) fn on_fetch_failed(&mut self, id: FetchId, status: Option<u16>, now: Instant) {
         let Some(fetch) = self.fetches.end(id) else { return };
+        self.fetch_failed(&fetch.purpose, status, now);
+    }
+
+    /// A request brought nothing: it is made again after a while, or given up.
+    pub(crate) fn fetch_failed(&mut self, purpose: &Purpose, status: Option<u16>, now: Instant) {
         let jitter = self.jitter(FETCH_RETRY_MS);
         let again = |failures: u32| {
             let wait = FETCH_RETRY_MS << failures.min(5);
             now + Duration::from_millis(wait + jitter)
         };
-        let failures = self.fetches.fail(&fetch.purpose, again);
+        let failures = self.fetches.fail(purpose, again);
         self.fetches.prune(now);
-        match fetch.purpose {
+        self.is_over(purpose);
+        if let Purpose::Pieces { rendition, number, .. } = *purpose
+            && (matches!(status, Some(404 | 410)) || failures >= FETCH_ATTEMPTS_MAX)
+        {
+            self.give_up(rendition, number, status.unwrap_or(504));
+        }
+    }
+
+    /// A request is not under way any more, however it ended.
+    fn is_over(&mut self, purpose: &Purpose) {
+        match *purpose {
             Purpose::Start => self.started = false,
             Purpose::Records { rendition } => {
                 if let Some(rendition) = self.renditions.get_mut(&rendition) {
@@ -99,13 +118,8 @@ impl Swarm {
                 }
             }
             Purpose::Pieces { rendition, number, .. } => {
-                let gone = matches!(status, Some(404 | 410)) || failures >= FETCH_ATTEMPTS_MAX;
-                let Some(part) = self.renditions.get_mut(&rendition).and_then(|r| r.part_mut(number)) else {
-                    return;
-                };
-                part.fetching = false;
-                if gone {
-                    self.give_up(rendition, number, status.unwrap_or(504));
+                if let Some(part) = self.renditions.get_mut(&rendition).and_then(|r| r.part_mut(number)) {
+                    part.fetching = false;
                 }
             }
         }

@@ -11,6 +11,8 @@ use millstream_wire::media::Record;
 pub(crate) struct Part {
     pub(crate) record: Record,
     pieces: Vec<Option<Bytes>>,
+    /// Pieces that an edge was paid for: each is paid once, however often it comes.
+    paid: Vec<bool>,
     missing: u32,
     /// When its clock started: its record's arrival, or the player's request for it.
     pub(crate) since: Instant,
@@ -22,6 +24,8 @@ pub(crate) struct Part {
     pub(crate) wanted: bool,
     /// Edges that were asked for it, the primary included once it was asked.
     pub(crate) asked: Vec<EdgeId>,
+    /// Edges that ever were: what they bring of it was asked for, even if that was taken back on its way.
+    pub(crate) invited: Vec<EdgeId>,
     /// Edges that said they do not have it, or proved bad.
     pub(crate) without: Vec<EdgeId>,
     /// The origin was asked for it.
@@ -46,16 +50,19 @@ pub(crate) enum Placed {
 impl Part {
     pub(crate) fn new(record: Record, now: Instant) -> Self {
         let missing = piece_count(record.size);
-        let pieces = (0..missing).map(|_| None).collect();
+        let pieces: Vec<_> = (0..missing).map(|_| None).collect();
+        let paid = pieces.iter().map(|_| false).collect();
         Self {
             record,
             pieces,
+            paid,
             missing,
             since: now,
             deadline: now,
             pushed: false,
             wanted: false,
             asked: Vec::new(),
+            invited: Vec::new(),
             without: Vec::new(),
             fetching: false,
             hedged: false,
@@ -93,6 +100,35 @@ impl Part {
             self.missing -= 1;
         }
         if self.whole() { Placed::Whole } else { Placed::Kept }
+    }
+
+    /// An edge is asked for it.
+    pub(crate) fn ask(&mut self, edge: EdgeId) {
+        self.asked.push(edge);
+        if !self.invited.contains(&edge) {
+            self.invited.push(edge);
+        }
+    }
+
+    /// An edge brought this piece: true the first time, which is the one that is paid.
+    pub(crate) fn pay(&mut self, index: u32) -> bool {
+        let paid = usize::try_from(index).ok().and_then(|index| self.paid.get_mut(index));
+        paid.is_some_and(|paid| !core::mem::replace(paid, true))
+    }
+
+    /// A piece that is missing was paid before: no edge would be paid for bringing it again.
+    pub(crate) fn was_paid(&self) -> bool {
+        self.pieces.iter().zip(&self.paid).any(|(piece, paid)| piece.is_none() && *paid)
+    }
+
+    /// Bytes that are missing.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        u64::from(self.record.size).saturating_sub(self.held() as u64)
+    }
+
+    /// How many pieces of this run are missing.
+    pub(crate) fn missing_in(&self, first: u32, count: u32) -> u32 {
+        (first..first.saturating_add(count)).map(|index| u32::from(!self.has(index))).sum()
     }
 
     /// Runs of missing pieces: first index and count of each.

@@ -3,6 +3,9 @@
 //! The clock of a part starts when its record arrives from anywhere. Its deadline is when the playhead gets there.
 //! At half of that time the missing pieces are asked from the edge that stands by, at 70 % from the origin. A part
 //! that nobody pushes is asked from the primary at once, or from the origin where there is none.
+//!
+//! Two who are asked for the same race, and nobody is paid for the copy that comes second: the loser is told at once,
+//! and an edge is asked to race only as far as it bears to lose. Nothing is pushed to a player that stands.
 
 use alloc::{format, string::ToString as _, vec::Vec};
 use core::time::Duration;
@@ -20,9 +23,11 @@ use crate::{
     lane::{Lane, Phase},
     limits::{
         ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN, CONNECT_MS, LANE_SILENT_MS, LATE_PARTS_MAX, PING_MS,
-        PRIMARY_SILENT_MS, RECORDS_BYTES_MAX, RECORDS_JITTER_MS, RECORDS_SILENT_MS,
+        PRIMARY_SILENT_MS, RECORDS_BYTES_MAX, RECORDS_JITTER_MS,
     },
+    part::Part,
     port::{Event, Output},
+    rendition::Rendition,
     swarm::{Signing, Swarm},
 };
 
@@ -65,24 +70,74 @@ impl Swarm {
             };
             [next, lane.voucher_deadline()].into_iter().flatten()
         });
-        let parts = self.renditions.values().flat_map(|rendition| {
-            let open = rendition.open.iter().filter_map(|number| rendition.part(*number));
-            open.flat_map(|part| {
-                let whole = part.deadline.since(part.since);
-                [part.since + whole / 2, part.since + whole * 7 / 10]
-            })
+        let parts = self.renditions.iter().flat_map(|(id, rendition)| {
+            rendition.open.iter().filter_map(|number| self.next_mark(*id, rendition, *number))
         });
-        let wanted = self.renditions.values().filter_map(|rendition| {
-            let until = rendition.wanted_until()?;
-            let silent = Duration::from_millis(RECORDS_SILENT_MS + RECORDS_JITTER_MS);
-            let waits = rendition.records_fetch.is_none();
-            Some(if waits { until.min(rendition.record_at + silent) } else { until })
+        let ended = self.catalog().is_some_and(|catalog| catalog.ended);
+        let wanted = self.renditions.iter().filter_map(|(id, rendition)| {
+            // What is over by now was seen to when it was.
+            let until = rendition.wanted_until().filter(|at| *at > self.driven)?;
+            let patience = Duration::from_millis(rendition.patience(RECORDS_JITTER_MS));
+            let may_ask = rendition.records_fetch.is_none() && !ended && self.session.origin.is_some();
+            let asks = may_ask.then(|| {
+                let ready = self.fetches.ready_at(&Purpose::Records { rendition: *id });
+                if rendition.hole().is_some() { ready } else { ready.max(rendition.record_at + patience) }
+            });
+            let later = [rendition.settles_at(), Some(rendition.media_until())];
+            let later = later.into_iter().flatten().filter(|at| *at > self.driven).min();
+            [Some(until), asks, later].into_iter().flatten().min()
         });
-        let starting = self.catalog().is_none().then(|| self.fetches.ready_at(&Purpose::Start));
+        let may_start = self.catalog().is_none() && !self.started && self.session.origin.is_some();
+        let starting = may_start.then(|| self.fetches.ready_at(&Purpose::Start));
         let all = lanes.chain(parts).chain(wanted).chain(self.session.deadline()).chain(starting);
         // What was due already and could not be done (no place for another request) is looked at again soon.
         let soon = self.driven + Duration::from_millis(OVERDUE_MS);
         all.map(|at| if at > self.driven { at } else { soon }).min()
+    }
+
+    /// When the next thing is to be done for a part that is open; `None` when it only has to arrive.
+    fn next_mark(&self, id: RenditionId, rendition: &Rendition, number: u64) -> Option<Instant> {
+        let part = rendition.part(number).filter(|part| part.pushed || part.wanted)?;
+        let whole = part.deadline.since(part.since);
+        let others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
+        let asks = self.can_be_asked(part, true, others).map(|_| part.since + whole / 2);
+        let may_fetch = !part.fetching && !self.fetches.full() && self.session.origin.is_some();
+        let fetches = may_fetch.then(|| {
+            let purpose = Purpose::Pieces { rendition: id, number, first: 0, count: 0 };
+            (part.since + whole * 7 / 10).max(self.fetches.ready_at(&purpose))
+        });
+        [asks, fetches].into_iter().flatten().min()
+    }
+
+    /// The first of these edges that may have a part, was not asked for it, and, where it races another, bears to bring
+    /// it in vain: nobody is paid for a copy that comes second, and an edge gives up who takes too many.
+    fn can_be_asked<'a>(
+        &self,
+        part: &Part,
+        races: bool,
+        edges: impl Iterator<Item = &'a EdgeId>,
+    ) -> Option<EdgeId> {
+        if part.was_paid() {
+            // It would be brought for nothing.
+            return None;
+        }
+        let may = |edge: &EdgeId| {
+            let ready = self.lanes.get(edge).filter(|lane| lane.ready());
+            let new = !part.without.contains(edge) && !part.asked.contains(edge);
+            let bytes = if races { part.missing_bytes() + self.at_stake(*edge) } else { 0 };
+            new && ready.is_some_and(|lane| lane.bears(bytes))
+        };
+        edges.copied().find(may)
+    }
+
+    /// Bytes that an edge was asked for and that another may bring first.
+    fn at_stake(&self, edge: EdgeId) -> u64 {
+        let open = self
+            .renditions
+            .values()
+            .flat_map(|rendition| rendition.open.iter().filter_map(|number| rendition.part(*number)));
+        let hedged = open.filter(|part| part.hedged && part.asked.contains(&edge));
+        hedged.map(Part::missing_bytes).sum()
     }
 
     /// Connects, gives up on what takes too long, pings, and signs vouchers that are due.
@@ -144,9 +199,27 @@ impl Swarm {
     pub(crate) fn schedule(&mut self, now: Instant) {
         let ids: Vec<RenditionId> = self.renditions.keys().copied().collect();
         for id in ids {
+            if let Some(rendition) = self.renditions.get_mut(&id) {
+                rendition.settle(now);
+            }
+            self.rest(id, now);
             self.subscribe(id, now);
             self.ask_for_records(id, now);
             self.ask_for_parts(id, now);
+        }
+    }
+
+    /// Nobody pushes to a player that stands with a full buffer: what was being pushed is not waited for.
+    fn rest(&mut self, id: RenditionId, now: Instant) {
+        let Some(rendition) = self.renditions.get(&id) else { return };
+        if rendition.wants_media(now) {
+            return;
+        }
+        for number in rendition.resting() {
+            if let Some(part) = self.renditions.get_mut(&id).and_then(|r| r.part_mut(number)) {
+                part.pushed = false;
+            }
+            self.close(id, number);
         }
     }
 
@@ -154,16 +227,23 @@ impl Swarm {
     fn subscribe(&mut self, id: RenditionId, now: Instant) {
         let ready: Vec<EdgeId> =
             self.order.iter().copied().filter(|edge| self.lanes.get(edge).is_some_and(Lane::ready)).collect();
+        // One that has brought too much in vain already is asked, but does not push.
+        let able: Vec<EdgeId> = ready
+            .iter()
+            .copied()
+            .filter(|edge| self.lanes.get(edge).is_some_and(|lane| lane.bears(0)))
+            .collect();
         let Some(rendition) = self.renditions.get_mut(&id) else { return };
         let wanted = rendition.is_wanted(now);
+        let pieces = rendition.wants_media(now);
         let silent = now.millis_since(rendition.primary_at) >= PRIMARY_SILENT_MS
             && rendition.record_at > rendition.primary_at;
         let unfit = rendition.late >= LATE_PARTS_MAX || silent;
-        let current = rendition.primary.filter(|edge| wanted && ready.contains(edge));
+        let current = rendition.primary.filter(|edge| wanted && able.contains(edge));
         let primary = match current {
             Some(edge) if !unfit => Some(edge),
-            Some(edge) => ready.iter().copied().find(|other| *other != edge).or(Some(edge)),
-            None => ready.first().copied().filter(|_| wanted),
+            Some(edge) => able.iter().copied().find(|other| *other != edge).or(Some(edge)),
+            None => able.first().copied().filter(|_| wanted),
         };
         if primary != rendition.primary {
             rendition.primary = primary;
@@ -184,13 +264,10 @@ impl Swarm {
         for edge in ready {
             let want = match (wanted, primary == Some(edge)) {
                 (false, _) => Subscription::Nothing,
-                (true, true) => Subscription::Pieces,
-                (true, false) => Subscription::Records,
+                (true, true) if pieces => Subscription::Pieces,
+                (true, _) => Subscription::Records,
             };
-            let Some(lane) = self.lanes.get_mut(&edge) else { continue };
-            let told = lane.told.get(&id).copied().unwrap_or(Subscription::Nothing);
-            if told != want {
-                lane.told.insert(id, want);
+            if self.lanes.get_mut(&edge).is_some_and(|lane| lane.tell(id, want, from, now)) {
                 self.send(edge, &Frame::Subscribe { rendition: id, want, from });
             }
         }
@@ -205,10 +282,7 @@ impl Swarm {
             return;
         }
         let hole = rendition.hole();
-        let edges = rendition.primary.is_some();
-        let patience =
-            if edges || rendition.head().is_none() { RECORDS_SILENT_MS + jitter } else { jitter / 4 };
-        let silent = now.millis_since(rendition.record_at) >= patience;
+        let silent = now.millis_since(rendition.record_at) >= rendition.patience(jitter);
         if hole.is_none() && !silent {
             return;
         }
@@ -245,22 +319,21 @@ impl Swarm {
         }
         let ready = |edge: &EdgeId| self.lanes.get(edge).is_some_and(Lane::ready);
         let may_have_it = |edge: &EdgeId| ready(edge) && !part.without.contains(edge);
-        let unasked = |edge: &EdgeId| may_have_it(edge) && !part.asked.contains(edge);
         let whole = part.deadline.since(part.since);
         let passed = now.since(part.since);
 
         if !part.pushed
             && part.asked.is_empty()
-            && let Some(edge) = rendition.primary.filter(unasked)
+            && let Some(edge) = self.can_be_asked(part, false, rendition.primary.iter())
         {
             return Some(Step::Ask(edge));
         }
         let is_pushed = part.pushed && rendition.primary.as_ref().is_some_and(may_have_it);
         let is_coming = is_pushed || part.asked.iter().any(may_have_it);
         if passed >= whole / 2 || !is_coming {
-            let mut others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
-            if let Some(edge) = others.find(|edge| unasked(edge)) {
-                return Some(Step::Ask(*edge));
+            let others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
+            if let Some(edge) = self.can_be_asked(part, is_coming, others) {
+                return Some(Step::Ask(edge));
             }
         }
         let late = passed >= whole * 7 / 10 || !is_coming;
@@ -272,7 +345,7 @@ impl Swarm {
         let primary = rendition.primary;
         let Some(part) = rendition.part_mut(number) else { return false };
         let primary_failed = part.pushed || primary.is_some_and(|primary| part.asked.contains(&primary));
-        part.asked.push(edge);
+        part.ask(edge);
         let hedge = primary != Some(edge) && primary_failed && !part.hedged;
         part.hedged |= hedge;
         let holes = part.holes();
@@ -301,9 +374,14 @@ impl Swarm {
             return false;
         }
         let begun = self.fetch(purpose, &path, range, bytes_max, now).is_some();
-        if begun && let Some(part) = self.renditions.get_mut(&id).and_then(|r| r.part_mut(number)) {
+        if begun
+            && let Some(rendition) = self.renditions.get_mut(&id)
+            && let Some(part) = rendition.part_mut(number)
+        {
             part.fetching = true;
-            part.hedged |= part.pushed;
+            let late = part.pushed && !part.hedged;
+            part.hedged |= part.pushed || !part.asked.is_empty();
+            rendition.late += u32::from(late);
         }
         begun
     }

@@ -7,9 +7,9 @@ use millstream_model::{EdgeId, Instant, Map, Set};
 use millstream_wire::media::Record;
 
 use crate::{
-    limits::{HOLE_MS, RECORDS_MAX, WANTED_MS},
+    limits::{HOLE_MS, MEDIA_WANTED_MS, RECORDS_MAX, RECORDS_SILENT_MS, WANTED_MS},
     part::Part,
-    port::FetchId,
+    port::{FetchId, Resource},
 };
 
 /// Milliseconds of media that a playlist lists at most: less than what an origin keeps, so that what is listed can
@@ -27,6 +27,8 @@ pub(crate) struct Rendition {
     floor: Option<u64>,
     hole_since: Option<Instant>,
     wanted_until: Option<Instant>,
+    /// Until when its pieces are pushed: the player asks for media.
+    media_until: Instant,
     /// The edge that pushes its pieces.
     pub(crate) primary: Option<EdgeId>,
     /// Parts in a row that the primary brought too late.
@@ -48,6 +50,7 @@ impl Rendition {
             floor: None,
             hole_since: None,
             wanted_until: None,
+            media_until: now,
             primary: None,
             late: 0,
             record_at: now,
@@ -60,8 +63,30 @@ impl Rendition {
     pub(crate) fn touch(&mut self, now: Instant) {
         if !self.is_wanted(now) {
             self.record_at = now;
+            // Whoever asks for a playlist begins to play.
+            self.touch_media(now);
         }
         self.wanted_until = Some(now + core::time::Duration::from_millis(WANTED_MS));
+    }
+
+    /// The player asked for media.
+    pub(crate) fn touch_media(&mut self, now: Instant) {
+        self.media_until = now + core::time::Duration::from_millis(MEDIA_WANTED_MS);
+    }
+
+    /// The player plays, or fills its buffer: it does not stand with a full one.
+    pub(crate) fn wants_media(&self, now: Instant) -> bool {
+        self.is_wanted(now) && now < self.media_until
+    }
+
+    pub(crate) fn media_until(&self) -> Instant {
+        self.media_until
+    }
+
+    /// The parts that are being pushed and that the player does not wait for.
+    pub(crate) fn resting(&self) -> Vec<u64> {
+        let pushed = |number: &u64| self.parts.get(number).is_some_and(|part| part.pushed && !part.wanted);
+        self.open.iter().copied().filter(pushed).collect()
     }
 
     pub(crate) fn is_wanted(&self, now: Instant) -> bool {
@@ -108,6 +133,12 @@ impl Rendition {
             self.floor = self.parts.range(next..).find(|(_, part)| part.record.first).map(|(n, _)| *n);
             self.hole_since = None;
         }
+    }
+
+    /// Milliseconds without a new record before the origin is asked for some: edges bring them, where there are any.
+    pub(crate) fn patience(&self, jitter_ms: u64) -> u64 {
+        let brought = self.primary.is_some() || self.head().is_none();
+        if brought { RECORDS_SILENT_MS + jitter_ms } else { jitter_ms / 4 }
     }
 
     /// The first number of a hole in the records that the playlist waits for.
@@ -162,17 +193,57 @@ impl Rendition {
         self.floor = self.run_start();
     }
 
+    /// The numbers of the parts that the player waits for with this.
+    pub(crate) fn parts_of(&self, resource: &Resource) -> Vec<u64> {
+        match resource {
+            Resource::Part { number, .. } => Vec::from([*number]),
+            Resource::Segment { segment, .. } => self.numbers(*segment),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The numbers of a segment's parts that are known.
+    pub(crate) fn numbers(&self, segment: u64) -> Vec<u64> {
+        let of = self.parts.iter().filter(|(_, part)| part.record.segment == segment);
+        of.map(|(number, _)| *number).collect()
+    }
+
     /// The numbers of a segment's parts when all of them are known.
     pub(crate) fn segment(&self, segment: u64, ended: bool) -> Option<Vec<u64>> {
-        let numbers: Vec<u64> = self
-            .parts
-            .iter()
-            .filter(|(_, part)| part.record.segment == segment)
-            .map(|(number, _)| *number)
-            .collect();
-        let begins = numbers.first().is_some_and(|first| self.parts[first].record.first);
-        let ends = ended || self.head().is_some_and(|head| self.parts[&head].record.segment > segment);
-        (begins && ends).then_some(numbers)
+        let numbers = self.numbers(segment);
+        let (first, last) = (*numbers.first()?, *numbers.last()?);
+        let runs = numbers.iter().zip(first..).all(|(number, expected)| *number == expected);
+        let ends = match self.parts.range(last + 1..).next() {
+            // A packager that was restarted leaves out numbers; a hole does not end a segment.
+            Some((next, part)) => {
+                *next == last + 1 || part.record.generation > self.parts[&last].record.generation
+            }
+            None => ended,
+        };
+        (self.parts[&first].record.first && runs && ends).then_some(numbers)
+    }
+
+    /// A segment lies behind what is known, wholly or in part, or behind a hole that will not be filled.
+    pub(crate) fn is_gone(&self, segment: u64) -> bool {
+        let begins_by = |part: &Part| part.record.segment <= segment;
+        let known = self.parts.first_key_value().is_some_and(|(_, part)| !begins_by(part));
+        let cut = self.numbers(segment).first().is_some_and(|first| {
+            let is_oldest = self.parts.first_key_value().is_some_and(|(oldest, _)| oldest == first);
+            is_oldest && !self.parts[first].record.first
+        });
+        let passed = self.floor.and_then(|floor| self.parts.get(&floor)).is_some_and(|part| !begins_by(part));
+        known || cut || passed
+    }
+
+    /// A part lies behind what is known, and not in a hole that may be filled.
+    pub(crate) fn is_lost(&self, number: u64) -> bool {
+        let behind = self.head().is_some_and(|head| number < head) && !self.parts.contains_key(&number);
+        behind && self.hole().is_none_or(|hole| number < hole)
+    }
+
+    /// When [`Rendition::settle`] gives a hole up.
+    pub(crate) fn settles_at(&self) -> Option<Instant> {
+        self.hole_since.map(|since| since + core::time::Duration::from_millis(HOLE_MS))
     }
 
     /// The bytes of these parts, joined, when all are whole.
@@ -205,7 +276,7 @@ impl Rendition {
         let mut freed = 0;
         while let Some((number, part)) = self.parts.first_key_value() {
             let old = part.record.program_date_time.0.saturating_add(LISTED_MS) < newest;
-            if !(old || self.parts.len() > RECORDS_MAX) || part.wanted {
+            if !old && self.parts.len() <= RECORDS_MAX {
                 break;
             }
             let number = *number;

@@ -1,6 +1,6 @@
 //! The player's requests: answered from what is here, and noted where it has to be brought.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use millstream_model::{Instant, RenditionId};
@@ -19,16 +19,49 @@ use crate::{
 impl Swarm {
     pub(crate) fn on_want(&mut self, want: WantId, resource: Resource, now: Instant) {
         if let Some(name) = resource.rendition().cloned() {
-            self.touch(&name, now);
+            self.touch(&name, resource.is_media(), now);
         }
         if !self.wants.add(want, resource) {
             self.push(Output::Refuse { want, status: 429 });
         }
     }
 
-    pub(crate) fn touch(&mut self, name: &str, now: Instant) {
+    pub(crate) fn on_unwant(&mut self, want: WantId) {
+        let Some(resource) = self.wants.remove(want) else { return };
+        let named = |name: &String| self.catalog()?.named(name).map(|described| described.id);
+        let Some(id) = resource.rendition().and_then(named) else { return };
+        let Some(rendition) = self.renditions.get(&id) else { return };
+        let others = self.wants.iter().filter(|(_, other)| other.rendition() == resource.rendition());
+        let waited_for: Vec<u64> = others.flat_map(|(_, other)| rendition.parts_of(other)).collect();
+        let mut given_up = rendition.parts_of(&resource);
+        given_up.retain(|number| !waited_for.contains(number));
+        for number in given_up {
+            let part = self.renditions.get_mut(&id).and_then(|rendition| rendition.part_mut(number));
+            let Some(part) = part else { continue };
+            part.wanted = false;
+            // What is pushed comes all the same.
+            if !part.pushed {
+                self.close(id, number);
+            }
+        }
+    }
+
+    /// A part is not brought any more: nobody waits for it.
+    pub(crate) fn close(&mut self, id: RenditionId, number: u64) {
+        self.take_back(id, number, None);
+        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        rendition.open.remove(&number);
+        if let Some(part) = rendition.part_mut(number) {
+            part.asked.clear();
+        }
+    }
+
+    pub(crate) fn touch(&mut self, name: &str, media: bool, now: Instant) {
         if let Some(rendition) = self.renditions.values_mut().find(|rendition| rendition.name == name) {
             rendition.touch(now);
+            if media {
+                rendition.touch_media(now);
+            }
         }
     }
 
@@ -38,7 +71,7 @@ impl Swarm {
             self.wants.iter().map(|(want, resource)| (want, resource.clone())).collect();
         for (want, resource) in open {
             if let Some(name) = resource.rendition() {
-                self.touch(name, now);
+                self.touch(name, resource.is_media(), now);
             }
             match self.content(&resource, now) {
                 Some(Ok(content)) => {
@@ -71,9 +104,11 @@ impl Swarm {
                 if catalog.generation != *generation {
                     return Some(Err(404));
                 }
-                let described =
-                    chain.catalogs().find(|catalog| catalog.version == *version)?.rendition(id)?;
-                Some(Ok(Content::Media(described.init.clone())))
+                // A newer one may be on its way; an older one that is not kept never comes again.
+                let gone = (*version <= catalog.version).then_some(Err(404));
+                let known = chain.catalogs().find(|catalog| catalog.version == *version);
+                let described = known.and_then(|catalog| catalog.rendition(id));
+                described.map(|described| Ok(Content::Media(described.init.clone()))).or(gone)
             }
             Resource::Playlist { at, .. } => {
                 rendition.settle(now);
@@ -91,8 +126,11 @@ impl Swarm {
             }
             Resource::Part { number, .. } => self.media(id, &[*number], now),
             Resource::Segment { segment, .. } => {
-                let numbers = rendition.segment(*segment, ended)?;
-                self.media(id, &numbers, now)
+                rendition.settle(now);
+                match rendition.segment(*segment, ended) {
+                    Some(numbers) => self.media(id, &numbers, now),
+                    None => rendition.is_gone(*segment).then_some(Err(404)),
+                }
             }
         }
     }
@@ -112,7 +150,7 @@ impl Swarm {
             return Some(Ok(Content::Media(bytes)));
         }
         for (number, allowance) in numbers.iter().zip(allowances) {
-            let gone = rendition.head().is_some_and(|head| *number < head);
+            let gone = rendition.is_lost(*number);
             let Some(part) = rendition.part_mut(*number) else {
                 // Behind what is known: never again. Ahead of it: its record will come.
                 return gone.then_some(Err(404));

@@ -12,7 +12,7 @@ use millstream_wire::{
 
 use crate::{
     lane::{Lane, Phase},
-    limits::{BAD_PIECES_MAX, BRING_MS, LANES_MAX, RENEW_RETRY_MS},
+    limits::{BRING_MS, LANES_MAX, RENEW_RETRY_MS},
     port::{Event, Output, SignId},
     swarm::{Signing, Swarm},
 };
@@ -97,7 +97,9 @@ impl Swarm {
             // Signals are for peers and for edges behind NAT, which this version of the viewer does not meet.
             ToViewer::Signal(_) | ToViewer::Goaway { .. } => {}
             ToViewer::Error(fault) => {
-                if fault.code == FaultCode::BadProof && !self.session.open {
+                // It hangs up now, and the next challenge is answered by joining.
+                if fault.code == FaultCode::BadProof {
+                    self.tracker_closed();
                     self.forget_session(now);
                 }
                 self.event(Event::Fault { code: fault.code, message: fault.message });
@@ -199,9 +201,7 @@ impl Swarm {
                 Some(lane) => {
                     let renewed = offer.grant.clone();
                     lane.offer.address = offer.address;
-                    if lane.phase == Phase::Left && lane.bad < BAD_PIECES_MAX {
-                        lane.phase = Phase::Idle(now);
-                    }
+                    lane.offered(now);
                     self.on_grant(renewed);
                 }
                 None => {

@@ -126,7 +126,7 @@ impl Swarm {
             Input::FetchFailed { fetch, status } => self.on_fetch_failed(fetch, status, now),
             Input::Signed { sign, signature } => self.on_signed(sign, &signature),
             Input::Want { want, resource } => self.on_want(want, resource, now),
-            Input::Unwant { want } => self.wants.remove(want),
+            Input::Unwant { want } => self.on_unwant(want),
             Input::Playhead { at, buffer_ms, stalls, stalled_ms } => {
                 let latency = self.session.wall(now).millis_since(at);
                 self.player = Player {

@@ -1,6 +1,6 @@
 //! What is believed: delegation, catalog and records as they arrive from anywhere, and what a lie costs.
 
-use alloc::{string::String, vec::Vec};
+use alloc::vec::Vec;
 
 use millstream_model::{EdgeId, Instant, PublicKey};
 use millstream_wire::{
@@ -11,6 +11,7 @@ use millstream_wire::{
 };
 
 use crate::{
+    fetch::Purpose,
     limits::BAD_PIECES_MAX,
     port::{Event, Source},
     rendition::Rendition,
@@ -24,6 +25,9 @@ impl Swarm {
         }
         if let Some(body) = self.unread.take() {
             self.read_records(&body, now);
+            if self.catalog().is_none() {
+                self.fetch_failed(&Purpose::Start, None, now);
+            }
         }
     }
 
@@ -35,8 +39,9 @@ impl Swarm {
         }
     }
 
-    pub(crate) fn on_catalog(&mut self, source: Source, signed: &Signed<Catalog>, now: Instant) {
-        let Some(chain) = &mut self.chain else { return };
+    /// Takes a catalog; true when it is new.
+    pub(crate) fn on_catalog(&mut self, source: Source, signed: &Signed<Catalog>, now: Instant) -> bool {
+        let Some(chain) = &mut self.chain else { return false };
         match chain.accept_catalog(signed) {
             Ok(Accepted::New) => {
                 let catalog = signed.unverified();
@@ -44,33 +49,40 @@ impl Swarm {
                     self.renditions
                         .or_insert_with(rendition.id, || Rendition::new(rendition.name.clone(), now));
                 }
-                let names: Vec<String> =
-                    self.wants.iter().filter_map(|(_, resource)| resource.rendition().cloned()).collect();
-                for name in names {
-                    self.touch(&name, now);
+                let wanted = self.wants.iter().map(|(_, resource)| resource.clone());
+                for resource in wanted.collect::<Vec<_>>() {
+                    if let Some(name) = resource.rendition() {
+                        self.touch(name, resource.is_media(), now);
+                    }
                 }
                 if catalog.ended {
                     self.event(Event::Ended);
                 }
+                return true;
             }
             Ok(Accepted::Known | Accepted::Old) => {}
             Err(why) => self.refuse(source, why, now),
         }
+        false
     }
 
-    pub(crate) fn on_record(&mut self, source: Source, signed: &Signed<Record>, now: Instant) {
-        let Some(chain) = &mut self.chain else { return };
+    /// Takes a record; true when it is new.
+    pub(crate) fn on_record(&mut self, source: Source, signed: &Signed<Record>, now: Instant) -> bool {
+        let Some(chain) = &mut self.chain else { return false };
         match chain.accept_record(signed) {
             Ok(Accepted::New) => {}
-            Ok(Accepted::Known | Accepted::Old) => return,
-            Err(why) => return self.refuse(source, why, now),
+            Ok(Accepted::Known | Accepted::Old) => return false,
+            Err(why) => {
+                self.refuse(source, why, now);
+                return false;
+            }
         }
         let record = signed.unverified().clone();
         let (id, number) = (record.rendition, record.number);
         let allowance = self.allowance(&record, now);
-        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        let Some(rendition) = self.renditions.get_mut(&id) else { return true };
         self.held -= rendition.insert(record, now).min(self.held);
-        let pushes = rendition.primary.is_some();
+        let pushes = rendition.primary.is_some() && rendition.wants_media(now);
         if let Some(part) = rendition.part_mut(number) {
             part.deadline = now + allowance;
             part.pushed = pushes;
@@ -81,6 +93,7 @@ impl Swarm {
         for early in self.early.take(id, number) {
             self.place(Source::Edge(early.edge), id, number, early.index, &early.data, now);
         }
+        true
     }
 
     pub(crate) fn refuse(&mut self, source: Source, why: Refused, now: Instant) {

@@ -23,8 +23,8 @@ impl Wants {
         true
     }
 
-    pub(crate) fn remove(&mut self, want: WantId) {
-        self.0.remove(&want);
+    pub(crate) fn remove(&mut self, want: WantId) -> Option<Resource> {
+        self.0.remove(&want)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (WantId, &Resource)> {
@@ -33,6 +33,11 @@ impl Wants {
 }
 
 impl Resource {
+    /// It is media, which the player asks for when it plays or fills its buffer.
+    pub(crate) const fn is_media(&self) -> bool {
+        matches!(self, Self::Part { .. } | Self::Segment { .. })
+    }
+
     /// The name of the rendition it belongs to.
     pub(crate) fn rendition(&self) -> Option<&String> {
         match self {

@@ -4,6 +4,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the world")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, a surprise shall be loud")]
 
+mod edge;
+mod tracker;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
@@ -11,9 +14,10 @@ use millstream_model::{
     BitRate, EdgeId, Fingerprint, Instant, MediaTime, Micros, PIECE_BYTES, Price, RenditionId, SessionId,
     StreamId, WallTime,
 };
+use millstream_playlist::reload::Reload;
 use millstream_swarm::{Config, Content, Event, FetchId, Input, Output, Resource, Swarm, WantId};
 use millstream_wire::{
-    frame::{Deframer, Frame, Span, Subscription, write_framed},
+    frame::{Deframer, Frame, Reason, Span, Subscription, write_framed},
     media::{Catalog, Delegation, Media, Record, Rendition, hash_pieces},
     session::{Certificate, Grant, Receipt, Voucher},
     sign::{Context, SecretKey, SessionSecret, Signed, Signer as _},
@@ -42,6 +46,10 @@ pub struct Manners {
     pub never_pushes: bool,
     /// Sends no pieces at all, not even when asked.
     pub never_sends: bool,
+    /// Every so many parts' pieces come late; 0 for never.
+    pub late_every: u64,
+    /// By so many milliseconds, in which they can be taken back.
+    pub late_ms: u64,
     /// Was restarted and knows nobody: what is said to it on the old connection is lost, and nothing tells so.
     pub forgot: bool,
 }
@@ -56,6 +64,8 @@ pub struct TestEdge {
     pub bytes_sent: u64,
     pub subscriptions: u64,
     pub requests: u64,
+    pub cancels: u64,
+    pub connects: u64,
     pub voucher: Option<Voucher>,
     pub refused: bool,
 }
@@ -77,6 +87,16 @@ pub struct World {
     pub edges: Vec<TestEdge>,
     pub publishing: bool,
     pub origin_up: bool,
+    /// Something on the way answers everything with a page of its own.
+    pub origin_lies: bool,
+    pub origin_ms: u64,
+    /// The URLs that it was asked for.
+    pub asked: Vec<String>,
+    pub refused: Vec<(WantId, u16)>,
+    pub aborts: u64,
+    pub timeouts: u64,
+    /// Parts have so many times their usual size.
+    pub scale: u32,
     pub tracker_up: bool,
     /// Edges that the tracker offers in its welcome: a restarted one knows none yet.
     pub edges_offered: usize,
@@ -100,6 +120,8 @@ pub struct World {
 pub struct Player {
     next: Option<u64>,
     want: Option<(WantId, Resource)>,
+    /// Reloads its playlist, and asks for no media.
+    paused: bool,
     /// When it began to play, and with which part.
     begun: Option<(Instant, u64)>,
     pub stalled_ms: u64,
@@ -149,6 +171,8 @@ impl World {
                 bytes_sent: 0,
                 subscriptions: 0,
                 requests: 0,
+                cancels: 0,
+                connects: 0,
                 voucher: None,
                 refused: false,
             })
@@ -171,6 +195,13 @@ impl World {
             edges,
             publishing: true,
             origin_up: true,
+            origin_lies: false,
+            origin_ms: HTTP_MS,
+            asked: Vec::new(),
+            refused: Vec::new(),
+            aborts: 0,
+            timeouts: 0,
+            scale: 1,
             tracker_up: true,
             cap: 1 << 40,
             next_part_at: 0,
@@ -225,6 +256,7 @@ impl World {
             let index = known.len() as u64;
             let part = u16::try_from(index % PARTS_PER_SEGMENT).unwrap();
             let seed = u8::try_from(number % 251).unwrap() ^ rendition.0;
+            let size = size * self.scale;
             let data: Bytes = (0..size)
                 .map(|n| seed.wrapping_add(u8::try_from(n % 253).unwrap()))
                 .collect::<Vec<_>>()
@@ -252,67 +284,6 @@ impl World {
         }
     }
 
-    fn tell_edges(&mut self) {
-        for n in 0..self.edges.len() {
-            for rendition in [VIDEO, AUDIO] {
-                let record = self.records[&rendition].last().unwrap().clone();
-                let number = record.unverified().number;
-                let told = self.edges[n].told.get(&rendition).copied();
-                if self.edges[n].connected
-                    && matches!(told, Some(Subscription::Records | Subscription::Pieces))
-                {
-                    self.edge_says(n, &Frame::Record(record));
-                }
-                if told == Some(Subscription::Pieces) && !self.edges[n].manners.never_pushes {
-                    self.send_pieces(n, Span { rendition, number, first: 0, count: u32::MAX });
-                }
-            }
-        }
-    }
-
-    fn edge_says(&mut self, n: usize, frame: &Frame) {
-        if self.edges[n].connected && self.edges[n].up {
-            let edge = self.edge_id(n);
-            self.post(EDGE_MS, Input::EdgeMessage { edge, message: frame.encode() });
-        }
-    }
-
-    fn send_pieces(&mut self, n: usize, span: Span) {
-        let Some(data) = self.media.get(&(span.rendition, span.number)).cloned() else {
-            return self.edge_says(n, &Frame::Missing(span));
-        };
-        if self.edges[n].manners.never_sends {
-            return;
-        }
-        let pieces = data.chunks(PIECE_BYTES as usize);
-        for (index, piece) in (0u32..).zip(pieces).skip(span.first as usize).take(span.count as usize) {
-            let edge = &mut self.edges[n];
-            edge.pieces_sent += 1;
-            edge.bytes_sent += piece.len() as u64;
-            let mut bytes = piece.to_vec();
-            if edge.manners.corrupt_every > 0 && edge.pieces_sent.is_multiple_of(edge.manners.corrupt_every) {
-                bytes[17] ^= 1;
-            }
-            let frame =
-                Frame::Piece { rendition: span.rendition, number: span.number, index, data: bytes.into() };
-            self.edge_says(n, &frame);
-        }
-    }
-
-    pub fn kill_edge(&mut self, n: usize) {
-        let edge = self.edge_id(n);
-        self.edges[n].up = false;
-        self.edges[n].connected = false;
-        self.edges[n].told.clear();
-        // Data in flight still arrives; that the edge is gone shows after a while.
-        self.post(3_000, Input::EdgeClosed { edge });
-    }
-
-    pub fn restart_edge(&mut self, n: usize) {
-        self.edges[n].manners.forgot = true;
-        self.edges[n].told.clear();
-    }
-
     /// Plays for this long.
     pub fn run(&mut self, millis: u64) {
         let until = self.now.0 + millis * 1_000;
@@ -336,6 +307,7 @@ impl World {
                 let (_, input) = self.queue.pop_first().unwrap();
                 self.swarm.handle(input, self.now);
             } else {
+                self.timeouts += 1;
                 self.swarm.handle_timeout(self.now);
             }
         }
@@ -354,6 +326,7 @@ impl World {
             Output::Tracker(message) => self.tracker_hears(message),
             Output::Connect { edge, .. } => {
                 let n = (0..self.edges.len()).find(|n| self.edge_id(*n) == edge).unwrap();
+                self.edges[n].connects += 1;
                 if self.edges[n].up {
                     self.edges[n].connected = true;
                     self.post(60, Input::EdgeOpen { edge, fingerprint: Fingerprint([4; 32]) });
@@ -377,158 +350,24 @@ impl World {
                 self.post(1, Input::Signed { sign, signature });
             }
             Output::Deliver { want, content } => self.player_gets(want, Ok(content)),
-            Output::Refuse { want, status } => self.player_gets(want, Err(status)),
+            Output::Refuse { want, status } => {
+                self.refused.push((want, status));
+                self.player_gets(want, Err(status));
+            }
             Output::Event(event) => self.events.push(event),
-            Output::Abort { .. } => {}
-        }
-    }
-
-    fn tracker_hears(&mut self, message: FromViewer) {
-        if !self.tracker_up {
-            return;
-        }
-        match message {
-            FromViewer::Join { .. } => {
-                self.joins += 1;
-                self.welcome();
+            Output::Abort { fetch: id } => {
+                self.aborts += 1;
+                self.queue.retain(|_, input| !matches!(input, Input::Fetched { fetch, .. } if *fetch == id));
             }
-            FromViewer::Resume { certificate, proof } => {
-                certificate.verify(&self.tracker.public(), Context::None).unwrap();
-                proof.verify(&self.session_secret.public(), Context::None).unwrap();
-                self.resumes += 1;
-                if self.session_over {
-                    self.end_session();
-                } else {
-                    self.welcome();
-                }
-            }
-            FromViewer::Voucher { voucher } => {
-                let said = voucher.verify(&self.session_secret.public(), Context::None).unwrap().clone();
-                let receipt = Receipt {
-                    session: said.session,
-                    edge: said.edge,
-                    payable: said.payable,
-                    earned: Micros(1),
-                    voucher: voucher.digest(),
-                    at: self.wall(),
-                };
-                self.brought.push(voucher);
-                let receipt = Signed::new(receipt, Context::None, &self.tracker);
-                self.post(EDGE_MS, Input::Tracker(ToViewer::Receipt { receipt }));
-            }
-            FromViewer::Renew { edge } => {
-                let n = (0..self.edges.len()).find(|n| self.edge_id(*n) == edge).unwrap();
-                let grants = vec![self.grant(n)];
-                self.post(EDGE_MS, Input::Tracker(ToViewer::Grants { grants }));
-            }
-            FromViewer::Report { .. } | FromViewer::Signal(_) | FromViewer::Leave => {}
-        }
-    }
-
-    /// The tracker refuses to resume, hangs up, and is there again: a new session is wanted.
-    fn end_session(&mut self) {
-        self.session_over = false;
-        self.session = SessionId([10; 16]);
-        let fault = Fault { code: FaultCode::BadProof, message: "the session is over; join again".into() };
-        self.post(EDGE_MS, Input::Tracker(ToViewer::Error(fault)));
-        self.post(EDGE_MS, Input::TrackerClosed);
-        self.open_tracker();
-    }
-
-    fn grant(&self, n: usize) -> Signed<Grant> {
-        let grant = Grant {
-            tracker: self.tracker.public(),
-            session: self.session,
-            key: self.session_secret.public(),
-            stream: stream(),
-            edge: self.edge_id(n),
-            price: Price(100),
-            cap_bytes: self.cap,
-            serial: u32::try_from(self.now.0 / 1_000_000).unwrap(),
-            issued: self.wall(),
-            expires: self.wall().plus_millis(120_000),
-        };
-        Signed::new(grant, Context::None, &self.tracker)
-    }
-
-    fn welcome(&mut self) {
-        let certificate = Certificate {
-            session: self.session,
-            stream: stream(),
-            key: self.session_secret.public(),
-            issued: self.wall(),
-            expires: self.wall().plus_millis(3_600_000),
-        };
-        let edges = (0..self.edges_offered)
-            .map(|n| EdgeOffer {
-                id: self.edge_id(n),
-                address: EdgeAddress {
-                    sockets: vec!["127.0.0.1:4443".parse().unwrap()],
-                    ufrag: "edge".into(),
-                    password: "p".repeat(24),
-                    fingerprint: Fingerprint([1; 32]),
-                },
-                grant: self.grant(n),
-            })
-            .collect();
-        let welcome = Welcome {
-            session: self.session,
-            certificate: Signed::new(certificate, Context::None, &self.tracker),
-            stream: stream(),
-            root: self.root.public(),
-            origin: "http://origin".into(),
-            token: None,
-            edges,
-            time: self.wall().plus_millis(EDGE_MS),
-            report_ms: 5_000,
-        };
-        self.post(EDGE_MS, Input::Tracker(ToViewer::Welcome(Box::new(welcome))));
-    }
-
-    fn edge_hears(&mut self, n: usize, frame: Frame) {
-        if self.edges[n].manners.forgot && !matches!(frame, Frame::Hello { .. }) {
-            return;
-        }
-        match frame {
-            Frame::Hello { grant, hello, .. } => {
-                self.edges[n].manners.forgot = false;
-                grant.verify(&self.tracker.public(), Context::None).unwrap();
-                hello.verify(&self.session_secret.public(), Context::None).unwrap();
-                self.edge_says(n, &Frame::Welcome { protocol: 1, window: WINDOW });
-                self.edge_says(n, &Frame::Delegation(self.delegation.clone()));
-                self.edge_says(n, &Frame::Catalog(self.catalog.clone()));
-            }
-            Frame::Subscribe { rendition, want, from } => {
-                self.edges[n].subscriptions += 1;
-                self.edges[n].told.insert(rendition, want);
-                let missed: Vec<_> = self.records[&rendition]
-                    .iter()
-                    .filter(|record| from > 0 && record.unverified().number >= from)
-                    .cloned()
-                    .collect();
-                for record in missed {
-                    let number = record.unverified().number;
-                    self.edge_says(n, &Frame::Record(record));
-                    if want == Subscription::Pieces && !self.edges[n].manners.never_pushes {
-                        self.send_pieces(n, Span { rendition, number, first: 0, count: u32::MAX });
-                    }
-                }
-            }
-            Frame::Request(span) => {
-                self.edges[n].requests += 1;
-                self.send_pieces(n, span);
-            }
-            Frame::Voucher(voucher) => {
-                let said = voucher.verify(&self.session_secret.public(), Context::None).unwrap();
-                self.edges[n].voucher = Some(said.clone());
-            }
-            Frame::Ping(value) => self.edge_says(n, &Frame::Pong(value)),
-            Frame::Refuse { .. } => self.edges[n].refused = true,
-            _ => {}
         }
     }
 
     fn origin_hears(&mut self, fetch: FetchId, url: &str, range: Option<(u64, u64)>) {
+        self.asked.push(url.into());
+        if self.origin_lies {
+            let body = Bytes::from_static(b"<html>Please log in</html>");
+            return self.post(HTTP_MS, Input::Fetched { fetch, body });
+        }
         if !self.origin_up {
             return self.post(HTTP_MS, Input::FetchFailed { fetch, status: None });
         }
@@ -564,7 +403,7 @@ impl World {
             None => data.clone(),
         };
         self.origin_bytes += body.len() as u64;
-        self.post(HTTP_MS, Input::Fetched { fetch, body });
+        self.post(self.origin_ms, Input::Fetched { fetch, body });
     }
 
     fn release_records(&mut self) {
@@ -590,6 +429,20 @@ impl World {
         self.play();
     }
 
+    /// The player stands with a full buffer, or goes on at the live end.
+    pub fn pause(&mut self, paused: bool) {
+        let mut wants = Vec::new();
+        for player in self.player.values_mut() {
+            (player.paused, player.next) = (paused, None);
+            (player.begun, player.played) = (None, 0);
+            wants.extend(player.want.take().map(|(want, _)| want));
+        }
+        for want in wants {
+            self.swarm.handle(Input::Unwant { want }, self.now);
+        }
+        self.play();
+    }
+
     fn play(&mut self) {
         let mut wants = Vec::new();
         for (rendition, player) in &mut self.player {
@@ -600,6 +453,11 @@ impl World {
             let want = WantId(u32::try_from(self.order).unwrap());
             let name = if *rendition == VIDEO { "video" } else { "audio" }.to_string();
             let resource = match player.next {
+                _ if player.paused => {
+                    let head = self.records[rendition].last().unwrap().unverified();
+                    let at = Reload { segment: head.segment, part: Some(u64::from(head.part) + 1) };
+                    Resource::Playlist { rendition: name, at: Some(at) }
+                }
                 None => Resource::Playlist { rendition: name, at: None },
                 Some(number) => Resource::Part { rendition: name, number },
             };
@@ -616,6 +474,7 @@ impl World {
         let Some((rendition, player)) = hit else { return };
         let (_, resource) = player.want.take().unwrap();
         match (resource, content) {
+            (Resource::Playlist { .. }, Ok(_)) if player.paused => {}
             (Resource::Playlist { .. }, Ok(Content::Playlist(text))) => {
                 let numbers: BTreeSet<u64> = text
                     .split("/p")
