@@ -16,7 +16,8 @@ fn main() {
         if !from.exists() {
             println!("cargo:warning=the player is not built, pages will not play: run scripts/setup-npm");
         }
-        let missing = format!("console.error('{name} is not built: run scripts/setup-npm, and cargo again');\n");
+        let missing =
+            format!("console.error('{name} is not built: run scripts/setup-npm, and cargo again');\n");
         let text = fs::read(&from).unwrap_or_else(|_| missing.into_bytes());
         if let Err(error) = fs::write(Path::new(&out).join(name), text) {
             println!("cargo:error=writing {name}: {error}");

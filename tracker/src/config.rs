@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use millstream_service::{Secret, http, ops, telemetry};
 
+pub use crate::proxies::Network;
+
 millstream_service::settings! {
     /// The tracker: finds edges for viewers and keeps the book.
     pub struct Config {
@@ -24,7 +26,11 @@ millstream_service::settings! {
         pub packager_token: Secret<String> = Secret::new(String::new()),
         /// Whether anybody may read `/v1/overview` (streams, edges and earnings, without secrets).
         pub open_overview: bool = true,
-        /// Bounds on viewers of open streams.
+        /// Networks of the load balancers and TLS proxies before this tracker, like `10.0.0.0/8`: a request from there
+        /// is taken to come from the rightmost address of its `X-Forwarded-For` that is in none of them. Anybody could
+        /// write that field, so name only machines that set it themselves.
+        pub trusted_proxies: Vec<Network> = Vec::new(),
+        /// Bounds on viewers, by their address.
         pub admission: Admission = Default::default(),
         /// Bounds on HTTP and WebSocket connections.
         pub http: http::Limits = http::Limits { connections_max: 50_000, ..Default::default() },
@@ -38,11 +44,15 @@ millstream_service::settings! {
 }
 
 millstream_service::settings! {
-    /// How often one address may join open streams: each session costs the broadcaster a reserve.
+    /// How often one address may join streams, open ones and those with tickets: each session costs the broadcaster a
+    /// reserve.
     pub struct Admission {
-        /// Sessions at a time from one address (an IPv4 address, an IPv6 /64). Above homes and offices behind one
+        /// Sessions at a time from one address (an IPv4 address, an IPv6 /56). Above homes and offices behind one
         /// NAT, below a machine that pretends to be an audience.
         pub sessions_per_address: u32 = 256,
+        /// Joins a minute from one address, after as many at once as may watch at a time: leaving makes room at once,
+        /// what is set aside for a session comes free later.
+        pub joins_per_minute: u32 = 60,
         /// Joins a day from one address.
         pub joins_per_day: u32 = 10_000,
         /// Sessions at a time in all.

@@ -221,8 +221,12 @@ impl Hub {
         if self.sessions.len() >= usize::try_from(self.limits.sessions_max).unwrap_or(usize::MAX) {
             return Err(fault(FaultCode::RateLimited, "this tracker is full; try again in a minute"));
         }
-        self.check_ticket(&stream, Some(key), ticket, now).await?;
+        // Before the ticket: who is refused for its address may come again with the same one.
         self.admission().join(address, now).map_err(|refused| fault(FaultCode::RateLimited, refused))?;
+        if let Err(refused) = self.check_ticket(&stream, Some(key), ticket, now).await {
+            self.admission().leave(address);
+            return Err(refused);
+        }
         let session = SessionId(random()?);
         let expires = now.plus_millis(CERTIFICATE_MS);
         let certificate = Certificate { session, stream: id.clone(), key, issued: now, expires };
@@ -284,7 +288,7 @@ impl Hub {
             // This tracker was restarted: the certificate and the book are all that is left, and enough.
             None => {
                 self.admission()
-                    .join(address, now())
+                    .resume(address, now())
                     .map_err(|refused| fault(FaultCode::RateLimited, refused))?;
                 let session = Session {
                     stream: claim.stream.clone(),
@@ -363,8 +367,8 @@ impl Hub {
         let mut plain = Plain { origin, root: stream.root, token: None };
         if !stream.public {
             let now = now();
-            self.check_ticket(&stream, None, ticket, now).await?;
             self.admission().pass(address, now).map_err(|refused| fault(FaultCode::RateLimited, refused))?;
+            self.check_ticket(&stream, None, ticket, now).await?;
             let session = SessionId(random()?);
             plain.token = Some(self.token(id, Bearer::Session(session), PLAIN_TOKEN_MS));
         }

@@ -15,6 +15,7 @@ mod hub;
 mod link;
 pub mod money;
 pub mod program;
+mod proxies;
 mod socket;
 pub mod store;
 mod streams;

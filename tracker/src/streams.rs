@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use millstream_ledger::{Name, Terms};
-use millstream_model::{Price, PublicKey, StreamId, WallTime};
+use millstream_ledger::{Name, Terms, limits::STREAMS_MAX};
+use millstream_model::{Micros, Price, PublicKey, StreamId, WallTime};
 use millstream_service::Secret;
 use millstream_wire::{
     media::Delegation,
@@ -24,9 +24,6 @@ const DELEGATION_MS: u64 = 30 * 86_400_000;
 /// Random bytes of a stream key: 160 bits, beyond guessing.
 const KEY_BYTES: usize = 20;
 
-/// Streams of one tracker at most: each has a row in memory.
-const STREAMS_MAX: usize = 100_000;
-
 /// A stream as everybody may know it.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream {
@@ -37,6 +34,17 @@ pub(crate) struct Stream {
     pub(crate) ticket_key: Option<PublicKey>,
     pub(crate) price: Price,
     pub(crate) created: WallTime,
+}
+
+/// What a broadcaster changes: what is left out stays as it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Changes {
+    pub(crate) price: Option<Price>,
+    pub(crate) budget_day: Option<Micros>,
+    pub(crate) stopped: Option<bool>,
+    pub(crate) public: Option<bool>,
+    /// `Some(None)`: tickets are not asked for any more.
+    pub(crate) ticket_key: Option<Option<PublicKey>>,
 }
 
 /// What a broadcaster asks for.
@@ -73,28 +81,60 @@ pub(crate) enum Error {
     Random(#[from] getrandom::Error),
 }
 
+/// A stream in memory, with what is asked for too often to work it out each time.
+#[derive(Debug, Clone)]
+struct Known {
+    row: StreamRow,
+    root: PublicKey,
+    price: Price,
+}
+
+impl Known {
+    fn new(row: StreamRow, price: Price) -> Self {
+        Self { root: SecretKey::from_seed(row.root_seed.expose()).public(), row, price }
+    }
+
+    fn describe(&self) -> Stream {
+        Stream {
+            id: self.row.id.clone(),
+            account: self.row.account.clone(),
+            root: self.root,
+            public: self.row.public,
+            ticket_key: self.row.ticket_key,
+            price: self.price,
+            created: self.row.created,
+        }
+    }
+}
+
 /// All streams.
 #[derive(Clone)]
 pub(crate) struct Streams {
     store: Store,
     money: Money,
-    by_id: Arc<DashMap<StreamId, StreamRow>>,
+    by_id: Arc<DashMap<StreamId, Known>>,
     by_key: Arc<DashMap<[u8; 32], StreamId>>,
 }
 
 impl Streams {
-    /// Reads all streams.
+    /// Reads all streams. One that was removed while it was in use is removed again, until its money is settled.
     pub(crate) async fn load(store: Store, money: Money) -> Result<Self, store::Error> {
         let (by_id, by_key) = (DashMap::new(), DashMap::new());
         for row in store.streams().await? {
             by_key.insert(row.key_hash.0, row.id.clone());
-            by_id.insert(row.id.clone(), row);
+            let price = money.terms(&row.id).map_or_else(Price::default, |terms| terms.price);
+            by_id.insert(row.id.clone(), Known::new(row, price));
+        }
+        for stream in money.streams().into_iter().filter(|stream| !by_id.contains_key(stream)) {
+            if let Err(refused) = money.remove_stream(&stream).await {
+                tracing::warn!(%stream, "a removed stream cannot be forgotten: {refused}");
+            }
         }
         Ok(Self { store, money, by_id: Arc::new(by_id), by_key: Arc::new(by_key) })
     }
 
     pub(crate) fn get(&self, id: &StreamId) -> Option<Stream> {
-        self.by_id.get(id).map(|row| self.describe(&row))
+        self.by_id.get(id).map(|known| known.describe())
     }
 
     /// The stream that a publisher's key belongs to.
@@ -103,22 +143,13 @@ impl Streams {
         self.get(&id)
     }
 
-    pub(crate) fn all(&self) -> Vec<Stream> {
-        let mut all: Vec<Stream> = self.by_id.iter().map(|row| self.describe(&row)).collect();
-        all.sort_by(|one, other| one.id.cmp(&other.id));
-        all
-    }
-
-    fn describe(&self, row: &StreamRow) -> Stream {
-        Stream {
-            id: row.id.clone(),
-            account: row.account.clone(),
-            root: SecretKey::from_seed(row.root_seed.expose()).public(),
-            public: row.public,
-            ticket_key: row.ticket_key,
-            price: self.money.price(&row.id).unwrap_or_default(),
-            created: row.created,
-        }
+    /// The first `rows` streams after `after`, by name.
+    pub(crate) fn page(&self, after: Option<&StreamId>, rows: usize) -> Vec<Stream> {
+        let names = self.by_id.iter().map(|known| known.key().clone());
+        let mut names: Vec<StreamId> = names.filter(|id| after.is_none_or(|after| id > after)).collect();
+        names.sort_unstable();
+        names.truncate(rows);
+        names.iter().filter_map(|id| self.get(id)).collect()
     }
 
     pub(crate) async fn create(&self, new: NewStream, now: WallTime) -> Result<Created, Error> {
@@ -144,9 +175,33 @@ impl Streams {
         };
         self.store.add_stream(row.clone()).await?;
         self.by_key.insert(row.key_hash.0, row.id.clone());
-        let stream = self.describe(&row);
-        self.by_id.insert(new.id, row);
+        let known = Known::new(row, new.terms.price);
+        let stream = known.describe();
+        self.by_id.insert(new.id, known);
         Ok(Created { stream, key })
+    }
+
+    /// Changes what a broadcaster may; on disk when it returns.
+    pub(crate) async fn change(&self, id: &StreamId, changes: Changes) -> Result<Stream, Error> {
+        let unknown = || Error::Unknown(id.clone());
+        let known = self.by_id.get(id).map(|known| known.clone()).ok_or_else(unknown)?;
+        let terms = self.money.terms(id).ok_or_else(unknown)?;
+        let terms = Terms {
+            price: changes.price.unwrap_or(terms.price),
+            budget_day: changes.budget_day.unwrap_or(terms.budget_day),
+            stopped: changes.stopped.unwrap_or(terms.stopped),
+            ..terms
+        };
+        self.money.set_stream(id, &known.row.account, terms).await?;
+        let row = {
+            let mut known = self.by_id.get_mut(id).ok_or_else(unknown)?;
+            known.price = terms.price;
+            known.row.public = changes.public.unwrap_or(known.row.public);
+            known.row.ticket_key = changes.ticket_key.unwrap_or(known.row.ticket_key);
+            known.row.clone()
+        };
+        self.store.put_stream(row).await?;
+        self.get(id).ok_or_else(unknown)
     }
 
     pub(crate) async fn remove(&self, id: &StreamId) -> Result<(), Error> {
@@ -155,15 +210,15 @@ impl Streams {
         }
         self.money.remove_stream(id).await?;
         self.store.remove_stream(id).await?;
-        if let Some((_, row)) = self.by_id.remove(id) {
-            self.by_key.remove(&row.key_hash.0);
+        if let Some((_, known)) = self.by_id.remove(id) {
+            self.by_key.remove(&known.row.key_hash.0);
         }
         Ok(())
     }
 
     /// The seed of a stream's root key, for its owner to keep.
     pub(crate) fn export_root(&self, id: &StreamId) -> Option<[u8; 32]> {
-        self.by_id.get(id).map(|row| *row.root_seed.expose())
+        self.by_id.get(id).map(|known| *known.row.root_seed.expose())
     }
 
     /// Uses up a ticket, for good: false when it was used before.
@@ -173,7 +228,10 @@ impl Streams {
         claims: &Claims,
         now: WallTime,
     ) -> Result<bool, store::Error> {
-        self.store.spend_ticket(id, &claims.jti, claims.forget_at(), now).await
+        if claims.forget_at() < now {
+            return Ok(false);
+        }
+        self.store.spend_ticket(id, &claims.jti, claims.forget_at()).await
     }
 
     /// Delegates a stream to a packager, in a generation above all before. Stored before it is given out.
@@ -185,7 +243,8 @@ impl Streams {
         now: WallTime,
     ) -> Result<Signed<Delegation>, Error> {
         let (row, root) = {
-            let mut row = self.by_id.get_mut(id).ok_or_else(|| Error::Unknown(id.clone()))?;
+            let mut known = self.by_id.get_mut(id).ok_or_else(|| Error::Unknown(id.clone()))?;
+            let row = &mut known.row;
             row.generation = row.generation.max(above).saturating_add(1);
             (row.clone(), SecretKey::from_seed(row.root_seed.expose()))
         };

@@ -54,6 +54,8 @@ pub(crate) enum Refused {
     Expired,
     #[error("the ticket lives longer than 5 minutes")]
     Life,
+    #[error("the ticket was issued in the future")]
+    Early,
     #[error("the ticket's jti is empty or too long")]
     Jti,
 }
@@ -93,10 +95,14 @@ pub(crate) fn check(
     if claims.exp.saturating_add(SKEW_SECONDS) <= seconds {
         return Err(Refused::Expired);
     }
-    // Its life is counted from when it was made, and at the latest from now: whoever dates it ahead would have it live
-    // as long as they like, and its `jti` kept as long.
-    let from = claims.iat.unwrap_or(seconds).clamp(seconds.saturating_sub(SKEW_SECONDS), seconds);
-    if claims.exp > from.saturating_add(LIFE_SECONDS_MAX + SKEW_SECONDS) {
+    if claims.iat.is_some_and(|iat| iat > seconds.saturating_add(SKEW_SECONDS)) {
+        return Err(Refused::Early);
+    }
+    // By its own word and by our clock: whoever dates it ahead would have it live as long as they like, and its `jti`
+    // kept as long.
+    let own = claims.iat.map_or(0, |iat| claims.exp.saturating_sub(iat));
+    let left = claims.exp.saturating_sub(seconds);
+    if own > LIFE_SECONDS_MAX || left > LIFE_SECONDS_MAX + SKEW_SECONDS {
         return Err(Refused::Life);
     }
     Ok(claims)
@@ -157,7 +163,7 @@ mod tests {
             if iat == 1_800_000_020 {
                 assert!(result.is_ok(), "the broadcaster's clock may be ahead a little");
             } else {
-                assert_eq!(result, Err(Refused::Life), "{iat}");
+                assert_eq!(result, Err(Refused::Early), "{iat}");
             }
         }
     }
@@ -190,5 +196,31 @@ mod tests {
             NOW,
         );
         assert_eq!(thief, Err(Refused::Key));
+    }
+
+    #[test]
+    fn a_ticket_lives_five_minutes_whatever_it_says_of_its_beginning() {
+        let issued = |iat: u64, exp: u64| {
+            let mut claims = claims(exp);
+            claims["iat"] = iat.into();
+            judge(&ticket(&eddsa(), &claims))
+        };
+        let now = NOW.0 / 1_000;
+        assert!(issued(now, now + LIFE_SECONDS_MAX).is_ok());
+        assert!(issued(now + SKEW_SECONDS, now + SKEW_SECONDS + LIFE_SECONDS_MAX).is_ok(), "a clock ahead");
+        assert!(issued(now - 250, now + 50).is_ok());
+        assert_eq!(issued(now - 1, now + LIFE_SECONDS_MAX), Err(Refused::Life));
+        assert_eq!(issued(now + SKEW_SECONDS + 1, now + 60), Err(Refused::Early));
+        let years = now + 10 * 365 * 86_400;
+        assert_eq!(issued(years, years + 60), Err(Refused::Early));
+        assert_eq!(issued(u64::MAX - 60, u64::MAX), Err(Refused::Early));
+        assert_eq!(issued(now, u64::MAX), Err(Refused::Life));
+        assert_eq!(judge(&ticket(&eddsa(), &claims(u64::MAX))), Err(Refused::Life));
+    }
+
+    #[test]
+    fn the_end_of_time_is_no_beginning() {
+        let claims = Claims { sub: stream(), key: key(), jti: "one".into(), exp: u64::MAX, iat: None };
+        assert_eq!(claims.forget_at(), WallTime(u64::MAX));
     }
 }

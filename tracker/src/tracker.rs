@@ -15,7 +15,7 @@ use crate::{
     hub::Hub,
     link,
     money::Money,
-    socket,
+    proxies, socket,
     store::Store,
     streams::Streams,
 };
@@ -102,16 +102,13 @@ impl Tracker {
         let packager = &config.packager_token;
         let packager = if packager.expose().is_empty() { &admin_token } else { packager };
         let (limits, grace) = (config.http.clone(), Duration::from_millis(config.grace_ms));
-        let api = Arc::new(Api {
-            hub: Arc::clone(&hub),
-            packager: packager.clone(),
-            admin: admin_token,
-            public_url: addresses.url.clone(),
-            config,
-        });
+        let trusted = proxies::Trusted::new(config.trusted_proxies.clone());
+        let (shared, url) = (Arc::clone(&hub), addresses.url.clone());
+        let api = Arc::new(Api::new(shared, admin_token.clone(), packager.clone(), config, url));
         let routes = sockets(&hub, &tasks).or(api::routes(&api)).unify().or(assets::routes()).unify();
         let routes = routes.recover(api::recover).unify();
-        http::serve(listener, tls, &limits, http::tower(warp::service(routes)), &tasks);
+        let service = trusted.before(http::tower(warp::service(routes)));
+        http::serve(listener, tls, &limits, service, &tasks);
         let status = Arc::clone(&hub);
         ops.route("/v1/status", move |_| {
             let status = Arc::clone(&status);

@@ -11,7 +11,8 @@ use crate::{
     epoch::{Earned, Epoch},
     ledger::Ledger,
     limits::{
-        COVER_MS, GRANT_BYTES_MIN, GRANT_MS, LANES_MAX, LANES_PER_SESSION_MAX, RENEW_AFTER_MS, RESERVE_SHARE,
+        COVER_GROWTH, COVER_MS, FIRST_COVER_MIN_MS, FIRST_COVER_MS, FIRST_SHARE, GRANT_BYTES_MIN, GRANT_MS,
+        LANES_MAX, LANES_PER_SESSION_MAX, RENEW_AFTER_MS, RESERVE_SHARE,
     },
     session::{Lane, LaneRow, Session},
     stream::Available,
@@ -123,7 +124,8 @@ impl Ledger {
                 return Err(Refused::Full);
             }
         }
-        let plan = plan(lane.map(|lane| &lane.row), price, request.rate, available).map_err(|need| {
+        let room = allotment(price, request.rate, session.payable, available.least());
+        let plan = plan(lane.map(|lane| &lane.row), price, room, available).map_err(|need| {
             if available.funds < need {
                 Refused::Funds { owner: owner.clone(), have: available.funds, need }
             } else {
@@ -144,6 +146,9 @@ impl Ledger {
     ) -> Option<Promised<Grant>> {
         let collecting = self.collecting;
         let session = self.sessions.get_mut(&request.session)?;
+        if session.lane(request.edge).is_none_or(|lane| lane.row.settled) {
+            self.unsettled.add(request.edge, &session.stream);
+        }
         if session.lane(request.edge).is_none() {
             session.lanes.push(Lane::new(first_row(request, price), collecting));
             self.lanes += 1;
@@ -175,7 +180,7 @@ fn is_fresh(lane: &Lane, now: WallTime) -> bool {
 }
 
 /// How far the cap goes up, and what that sets aside. When not even the least can be afforded: what it needs.
-fn plan(lane: Option<&LaneRow>, price: Price, rate: BitRate, available: Available) -> Result<Plan, Micros> {
+fn plan(lane: Option<&LaneRow>, price: Price, room: u64, available: Available) -> Result<Plan, Micros> {
     let (cap, payable, paid, reserved) = lane.map_or((0, 0, Micros::ZERO, Micros::ZERO), |row| {
         (row.cap_bytes, row.payable, row.paid, row.reserved)
     });
@@ -184,7 +189,7 @@ fn plan(lane: Option<&LaneRow>, price: Price, rate: BitRate, available: Availabl
         let hold = Micros(price.ceiling(cap_bytes).0.saturating_sub(paid.0));
         Plan { cap_bytes, reserved: hold, need: Micros(hold.0.saturating_sub(reserved.0)) }
     };
-    let wanted = with_cap(cap.max(payable.saturating_add(allotment(price, rate, available.least()))));
+    let wanted = with_cap(cap.max(payable.saturating_add(room)));
     if wanted.need <= available.least() {
         return Ok(wanted);
     }
@@ -193,15 +198,19 @@ fn plan(lane: Option<&LaneRow>, price: Price, rate: BitRate, available: Availabl
     if cap > payable && same.need <= available.least() { Ok(same) } else { Err(wanted.need) }
 }
 
-/// Bytes that a grant leaves to deliver.
-fn allotment(price: Price, rate: BitRate, available: Micros) -> u64 {
-    let covering = rate.bytes_in_ms(COVER_MS);
-    let share = u128::try_from(available.0 / RESERVE_SHARE).unwrap_or(0) * u128::from(GIB);
-    let affordable = match u128::from(price.0) {
+/// Bytes that a grant leaves to deliver: little to a session that has vouched for nothing, and more the more it has.
+fn allotment(price: Price, rate: BitRate, vouched: u64, available: Micros) -> u64 {
+    let affordable = |share: i64| match u128::from(price.0) {
         0 => u64::MAX,
-        price => u64::try_from(share / price).unwrap_or(u64::MAX),
+        price => {
+            let share = u128::try_from(available.0 / share).unwrap_or(0) * u128::from(GIB);
+            u64::try_from(share / price).unwrap_or(u64::MAX)
+        }
     };
-    covering.min(affordable).max(GRANT_BYTES_MIN)
+    let least = rate.bytes_in_ms(FIRST_COVER_MIN_MS);
+    let first = rate.bytes_in_ms(FIRST_COVER_MS).min(affordable(FIRST_SHARE)).max(least);
+    let grown = rate.bytes_in_ms(COVER_MS).min(vouched.saturating_mul(COVER_GROWTH));
+    first.max(grown).min(affordable(RESERVE_SHARE)).max(GRANT_BYTES_MIN)
 }
 
 fn first_row(request: &Request, price: Price) -> LaneRow {
@@ -252,34 +261,45 @@ mod tests {
         Available { funds: Micros(micros), budget: Micros(i64::MAX) }
     }
 
+    /// The first grant of a lane, of a session that has vouched for so much.
+    fn first(price: u32, rate: u64, vouched: u64, micros: i64) -> Result<Plan, Micros> {
+        let room = allotment(Price(price), BitRate(rate), vouched, Micros(micros));
+        plan(None, Price(price), room, available(micros))
+    }
+
+    fn cap(plan: Result<Plan, Micros>) -> Result<u64, Micros> {
+        plan.map(|plan| plan.cap_bytes)
+    }
+
     #[test]
-    fn a_grant_covers_the_time_that_an_edge_may_have_to_honour_it() {
-        let rate = BitRate(8_000_000);
-        let plan = plan(None, Price(10_000), rate, available(1_000_000_000)).unwrap_or_else(|_| panic!());
-        assert_eq!(plan.cap_bytes, 1_000 * COVER_MS);
+    fn a_first_grant_covers_an_outage_and_grows_with_what_is_vouched_for() {
+        let (rate, plenty) = (8_000_000, 1_000_000_000_000);
+        assert_eq!(cap(first(10_000, rate, 0, plenty)), Ok(1_000 * FIRST_COVER_MS));
+        assert_eq!(cap(first(10_000, rate, 30_000_000, plenty)), Ok(480_000_000));
+        let grown = cap(first(10_000, rate, 64_000_000, plenty));
+        assert_eq!(grown, Ok(1_000 * COVER_MS), "the time that an edge may have to honour it");
     }
 
     #[test]
     fn a_small_budget_is_not_locked_up_by_one_viewer() {
         // 1.6 units at 1 unit a GiB: a sixteenth of that is 0.1 GiB.
-        let rate = BitRate(1_000_000_000);
-        let plan = plan(None, Price(1_000_000), rate, available(1_600_000)).unwrap_or_else(|_| panic!());
-        assert_eq!(plan.cap_bytes, GIB / 10);
-        assert!(plan.need <= Micros(100_001));
+        let grown = first(1_000_000, 1_000_000_000, 1 << 40, 1_600_000).unwrap_or_else(|_| panic!());
+        assert_eq!(grown.cap_bytes, GIB / 10);
+        assert!(grown.need <= Micros(100_001));
+        let new = first(1_000_000, 8_000_000, 0, 1_600_000).unwrap_or_else(|_| panic!());
+        assert_eq!(new.cap_bytes, 1_000 * FIRST_COVER_MIN_MS, "who has not vouched gets the least");
     }
 
     #[test]
     fn a_lane_gets_the_least_or_nothing() {
         let least = Price(1_000_000).ceiling(GRANT_BYTES_MIN);
-        let enough = plan(None, Price(1_000_000), BitRate(1), available(least.0));
-        assert_eq!(enough.map(|plan| plan.cap_bytes).map_err(|_| ()), Ok(GRANT_BYTES_MIN));
-        let short = plan(None, Price(1_000_000), BitRate(1), available(least.0 - 1));
-        assert_eq!(short.map(|plan| plan.cap_bytes), Err(least));
+        assert_eq!(cap(first(1_000_000, 1, 0, least.0)), Ok(GRANT_BYTES_MIN));
+        assert_eq!(cap(first(1_000_000, 1, 0, least.0 - 1)), Err(least));
     }
 
     #[test]
     fn a_free_stream_needs_no_funds() {
-        let plan = plan(None, Price(0), BitRate(8_000_000), available(0)).unwrap_or_else(|_| panic!());
+        let plan = first(0, 8_000_000, 1 << 40, 0).unwrap_or_else(|_| panic!());
         assert_eq!((plan.need, plan.cap_bytes), (Micros::ZERO, 1_000 * COVER_MS));
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     epoch::{Earned, Epoch},
     session::{Lane, Session},
     stream::Stream,
+    unsettled::Unsettled,
     voucher::Refusal,
 };
 
@@ -23,6 +24,8 @@ pub struct Ledger {
     pub(crate) sessions: HashMap<SessionId, Session>,
     /// How many lanes the sessions have together.
     pub(crate) lanes: usize,
+    /// The lanes that are not settled, counted.
+    pub(crate) unsettled: Unsettled,
     /// Each session once, at [`Session::wakes`].
     pub(crate) wakes: BTreeSet<(WallTime, SessionId)>,
     /// Unsealed epochs.
@@ -47,6 +50,7 @@ impl Ledger {
             streams: BTreeMap::new(),
             sessions: HashMap::new(),
             lanes: 0,
+            unsettled: Unsettled::default(),
             wakes: BTreeSet::new(),
             epochs: BTreeMap::new(),
             sealed_below: Epoch(0),
@@ -96,6 +100,11 @@ impl Ledger {
         self.streams.get(stream)
     }
 
+    /// All streams that have terms.
+    pub fn streams(&self) -> impl Iterator<Item = (&StreamId, &Stream)> {
+        self.streams.iter()
+    }
+
     /// A session that is not over.
     #[must_use]
     pub fn session(&self, session: SessionId) -> Option<&Session> {
@@ -111,6 +120,18 @@ impl Ledger {
     #[must_use]
     pub fn lane(&self, session: SessionId, edge: EdgeId) -> Option<&Lane> {
         self.sessions.get(&session)?.lane(edge)
+    }
+
+    /// The edge's lanes that are not settled: whose vouchers are still booked.
+    #[must_use]
+    pub fn lanes_of(&self, edge: EdgeId) -> usize {
+        self.unsettled.of(edge)
+    }
+
+    /// Whether the edge has a lane of the stream that is not settled.
+    #[must_use]
+    pub fn carries(&self, edge: EdgeId, stream: &StreamId) -> bool {
+        self.unsettled.of_stream(edge, stream) > 0
     }
 
     /// What operators earned in the epochs that are not sealed.

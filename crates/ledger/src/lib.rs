@@ -4,7 +4,7 @@
 //! never belongs here: a clock, a database, a socket, a secret key. `docs/protocol/money.md` is the normative text.
 //!
 //! ```text
-//! fund, set_stream, open, grant, voucher, published, close, tick     change memory; what they answer is Promised
+//! fund, set_stream, open, grant, bring, published, close, tick       change memory; what they answer is Promised
 //! take_batch                                                         everything changed since the last, as rows
 //! (the store writes the rows, all or none, and syncs)
 //! committed(batch)                                                   now the promises up to it may be released
@@ -32,6 +32,7 @@ pub mod rows;
 pub mod session;
 mod settle;
 pub mod stream;
+mod unsettled;
 pub mod voucher;
 
 pub use account::{Account, Name};

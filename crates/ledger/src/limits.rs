@@ -25,6 +25,29 @@ pub const GRANT_BYTES_MIN: u64 = 8 << 20;
 /// viewers of a small budget do not lock all others out.
 pub const RESERVE_SHARE: i64 = 16;
 
+/// What the grants of a session that has vouched for nothing cover: an outage of the tracker of five minutes, which
+/// not even who joined a moment before it may notice.
+pub const FIRST_COVER_MS: u64 = 5 * 60_000;
+
+/// No such grant takes more than this part of the money left (unless [`FIRST_COVER_MIN_MS`] needs it): joining costs
+/// nothing, so what it locks up must be little. 400 of them leave nine tenths.
+pub const FIRST_SHARE: i64 = 4_096;
+
+/// Every grant covers at least this at the stream's full rate, if [`RESERVE_SHARE`] leaves so much: vouchers are
+/// brought every ten seconds, and one that is lost must stop nobody before the renewal.
+pub const FIRST_COVER_MIN_MS: u64 = 30_000;
+
+/// What a session has vouched for, so many times over, is what its next grants may cover: the full [`COVER_MS`] after
+/// one minute.
+pub const COVER_GROWTH: u64 = 16;
+
+/// How long after its close a session's honest bound still grows: packagers report every second, and what was
+/// published while the viewer watched must be in it.
+pub const FREEZE_AFTER_MS: u64 = 10_000;
+
+/// How much longer the bound waits for a packager of which nothing was heard since the close.
+pub const FREEZE_WAIT_MS: u64 = 5 * 60_000;
+
 /// Slack on what could honestly be watched live, in percent: containers, repeats after a seek, clocks.
 pub const LIVE_SLACK_PERCENT: u64 = 5;
 
@@ -59,7 +82,7 @@ pub const HOLD_MS: u64 = 48 * 60 * 60_000;
 /// Length of a day of budget; days begin at midnight UTC.
 pub const DAY_MS: u64 = 24 * 60 * 60_000;
 
-/// Streams with terms at most: about 10 MB of memory.
+/// Streams of one tracker at most: about 10 MB of memory here, and as much in the tracker.
 pub const STREAMS_MAX: usize = 20_000;
 
 /// Accounts at most (two per stream, and each edge its own operator in the worst case).

@@ -189,9 +189,10 @@ impl Ledger {
             ledger.streams.insert(id, Stream::restored(row));
         }
         for (id, row) in rows.sessions.iter().filter(|(_, row)| !row.over) {
-            if !ledger.streams.contains_key(&row.stream) {
+            let Some(stream) = ledger.streams.get_mut(&row.stream) else {
                 return Err(Damaged::Session(*id));
-            }
+            };
+            stream.sessions += 1;
             let session = Session::restored(row);
             ledger.wakes.insert((session.wakes, *id));
             ledger.sessions.insert(*id, session);
@@ -201,6 +202,9 @@ impl Ledger {
             let Some(session) = ledger.sessions.get_mut(&id) else { continue };
             let lane = Lane::new(row, rows.batch);
             let deadline = lane.deadline();
+            if !lane.row.settled {
+                ledger.unsettled.add(lane.row.edge, &session.stream);
+            }
             session.lanes.push(lane);
             ledger.lanes += 1;
             ledger.wake_at(id, deadline);

@@ -1,6 +1,6 @@
 //! Sessions and their lanes: what is granted, booked and paid on each.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use millstream_model::{EdgeId, Hash, Micros, Price, SessionId, SessionKey, StreamId, WallTime};
@@ -63,6 +63,8 @@ pub struct Row {
     pub base: u64,
     /// Payable bytes booked, all lanes together.
     pub payable: u64,
+    /// The most that is ever booked, once that is known: a while after the close.
+    pub bound: Option<u64>,
 }
 
 /// A lane as it is stored.
@@ -150,6 +152,14 @@ impl Lane {
     }
 }
 
+/// A close whose last published bytes may not have been reported yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Closing {
+    pub(crate) at: WallTime,
+    /// When to freeze the bound, or to look again whether that can be done.
+    pub(crate) look_at: WallTime,
+}
+
 /// One viewer's stay in one stream.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -160,6 +170,9 @@ pub struct Session {
     pub(crate) closed: bool,
     pub(crate) base: u64,
     pub(crate) payable: u64,
+    pub(crate) bound: Option<u64>,
+    /// Its close, until its bound is frozen; not known of one that was closed before a restart.
+    pub(crate) closing: Option<Closing>,
     pub(crate) lanes: Vec<Lane>,
     /// When it is to be looked at next; its place in the ledger's queue.
     pub(crate) wakes: WallTime,
@@ -175,6 +188,8 @@ impl Session {
             closed: row.closed,
             base: row.base,
             payable: row.payable,
+            bound: row.bound,
+            closing: None,
             lanes: Vec::new(),
             wakes: if row.closed { WallTime(0) } else { row.expires },
         }
@@ -191,6 +206,7 @@ impl Session {
             over: false,
             base: self.base,
             payable: self.payable,
+            bound: self.bound,
         }
     }
 
@@ -224,6 +240,12 @@ impl Session {
         self.payable
     }
 
+    /// The most that is ever booked, once that is known.
+    #[must_use]
+    pub const fn bound(&self) -> Option<u64> {
+        self.bound
+    }
+
     /// Its lanes.
     pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
@@ -233,6 +255,23 @@ impl Session {
     #[must_use]
     pub fn lane(&self, edge: EdgeId) -> Option<&Lane> {
         self.lanes.iter().find(|lane| lane.row.edge == edge)
+    }
+
+    /// Takes from its lanes' reserves what a lane's own did not hold: after the close they are one.
+    pub(crate) fn take_reserve(
+        &mut self,
+        mut amount: Micros,
+        changed: &mut BTreeSet<(SessionId, EdgeId)>,
+        id: SessionId,
+    ) {
+        for lane in &mut self.lanes {
+            let part = amount.min(lane.row.reserved);
+            if part > Micros::ZERO {
+                lane.row.reserved = Micros(lane.row.reserved.0 - part.0);
+                amount = Micros(amount.0 - part.0);
+                changed.insert((id, lane.row.edge));
+            }
+        }
     }
 
     pub(crate) fn lane_mut(&mut self, edge: EdgeId) -> Option<&mut Lane> {
@@ -246,7 +285,7 @@ impl Ledger {
     /// # Errors
     /// [`Refused`] says why not.
     pub fn open(&mut self, opening: Opening, now: WallTime) -> Result<(), Refused> {
-        let Some(stream) = self.streams.get(&opening.stream) else {
+        let Some(stream) = self.streams.get_mut(&opening.stream) else {
             return Err(Refused::UnknownStream(opening.stream));
         };
         if self.sessions.contains_key(&opening.session) {
@@ -265,7 +304,9 @@ impl Ledger {
             over: false,
             base: stream.base(now),
             payable: 0,
+            bound: None,
         };
+        stream.sessions += 1;
         self.wakes.insert((row.expires, row.session));
         self.pending.sessions.insert(row.session);
         self.sessions.insert(row.session, Session::restored(&row));

@@ -13,6 +13,7 @@ use crate::{
         STREAMS_MAX, WINDOW_MS_MAX,
     },
     published,
+    session::Session,
 };
 
 /// Why a stream's terms are refused.
@@ -101,6 +102,10 @@ pub struct Stream {
     day: u64,
     spent: Micros,
     pub(crate) history: published::History,
+    /// When its packager was last heard of.
+    pub(crate) reported: WallTime,
+    /// Sessions that are not over.
+    pub(crate) sessions: usize,
     stored_at: WallTime,
 }
 
@@ -112,6 +117,8 @@ impl Stream {
             day: row.day,
             spent: row.spent,
             history: published::History::restored(row.published),
+            reported: WallTime(0),
+            sessions: 0,
             stored_at: WallTime(0),
         }
     }
@@ -188,6 +195,12 @@ fn with_slack(bytes: u64, percent: u64) -> u64 {
 }
 
 impl Ledger {
+    /// The most that a session that is not closed can honestly have watched.
+    pub(crate) fn honest_bytes(&self, session: &Session, now: WallTime) -> u64 {
+        let stream = self.streams.get(&session.stream);
+        stream.map_or(0, |stream| stream.honest_bytes(session.base, session.joined, now))
+    }
+
     /// Makes a stream's terms, or changes them.
     ///
     /// # Errors
@@ -231,7 +244,7 @@ impl Ledger {
     /// [`Refused::Unknown`] and [`Refused::InUse`].
     pub fn remove_stream(&mut self, stream: &StreamId) -> Result<(), Refused> {
         let known = self.streams.get(stream).ok_or_else(|| Refused::Unknown(stream.clone()))?;
-        if self.sessions.values().any(|session| session.stream == *stream) {
+        if known.sessions > 0 {
             return Err(Refused::InUse(stream.clone()));
         }
         self.pending.removed.push(Row { removed: true, ..known.row(stream) });
@@ -253,6 +266,7 @@ impl Ledger {
     ) -> Result<(), Refused> {
         let known = self.streams.get_mut(stream).ok_or_else(|| Refused::Unknown(stream.clone()))?;
         let restarted = known.history.report(published, now);
+        known.reported = now;
         if restarted || now.millis_since(known.stored_at) >= PUBLISHED_STORE_MS {
             known.stored_at = now;
             self.pending.streams.insert(stream.clone());

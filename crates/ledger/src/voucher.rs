@@ -2,7 +2,7 @@
 //!
 //! A voucher comes twice, from its edge and from its viewer, and again every ten seconds; most were booked before.
 //! So the cheap questions come first and the signature last: [`Ledger::screen`], then [`Verified::check`] (which needs
-//! no ledger, so that it can run beside it), then [`Ledger::book`]. [`Ledger::bring`] does all three.
+//! no ledger, so that it can run beside it), then [`Ledger::accept`]. [`Ledger::bring`] does all three.
 
 use std::collections::VecDeque;
 
@@ -75,6 +75,8 @@ pub enum Refused {
         bytes: u64,
         /// What it can honestly have watched.
         bound: u64,
+        /// The session is closed, and the bound grows no more.
+        closed: bool,
     },
     /// Nothing can be booked at the moment.
     #[error("the book cannot be written at the moment; bring the voucher again later")]
@@ -88,7 +90,7 @@ impl Refused {
     /// True when the same voucher may be booked later.
     #[must_use]
     pub const fn may_pass_later(&self) -> bool {
-        matches!(self, Self::OverBound { .. } | Self::Unavailable)
+        matches!(self, Self::OverBound { closed: false, .. } | Self::Unavailable)
     }
 
     /// A short name for metrics and programs.
@@ -185,7 +187,7 @@ pub struct Refusal {
 }
 
 impl Ledger {
-    /// Books a voucher, or says why not: [`Ledger::screen`], [`Verified::check`] and [`Ledger::book`] in one.
+    /// Books a voucher, or says why not: [`Ledger::screen`], [`Verified::check`] and [`Ledger::accept`] in one.
     ///
     /// # Errors
     /// [`Refused`]; it stands in the lane's list of refusals then.
@@ -322,11 +324,9 @@ impl Ledger {
             return Err(Refused::OverCap { payable: claim.payable, cap: lane.row.cap_bytes });
         }
         let bytes = session.payable.saturating_add(claim.payable.saturating_sub(lane.row.payable));
-        let bound = self
-            .streams
-            .get(&session.stream)
-            .map_or(0, |stream| stream.honest_bytes(session.base, session.joined, now));
-        if bytes > bound { Err(Refused::OverBound { bytes, bound }) } else { Ok(()) }
+        let bound = session.bound.unwrap_or_else(|| self.honest_bytes(session, now));
+        let closed = session.bound.is_some();
+        if bytes > bound { Err(Refused::OverBound { bytes, bound, closed }) } else { Ok(()) }
     }
 
     /// Writes a booked voucher into lane, session and epoch.
@@ -359,7 +359,8 @@ impl Ledger {
         lane.row.received = lane.row.received.max(claim.received);
         lane.row.segments = segments;
         lane.row.paid = Micros(lane.row.paid.0.saturating_add(micros.0));
-        lane.row.reserved = Micros(lane.row.reserved.0.saturating_sub(micros.0));
+        let own = micros.min(lane.row.reserved);
+        lane.row.reserved = Micros(lane.row.reserved.0 - own.0);
         lane.row.digest = voucher.digest();
         lane.row.booked_at = now;
         lane.voucher = voucher.bytes().clone();
@@ -376,6 +377,7 @@ impl Ledger {
             voucher: voucher.bytes().clone(),
         };
         let receipt = receipt(lane);
+        session.take_reserve(Micros(micros.0 - own.0), &mut self.pending.lanes, claim.session);
         self.pending.vouchers.insert((claim.session, claim.edge, epoch), row);
         self.pending.lanes.insert((claim.session, claim.edge));
         self.pending.sessions.insert(claim.session);

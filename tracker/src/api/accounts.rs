@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use millstream_ledger::{Epoch, Name};
-use millstream_model::{EdgeId, Micros, SessionId};
+use millstream_ledger::{Epoch, Name, epoch::Earned};
+use millstream_model::{EdgeId, Micros, SessionId, WallTime};
 use serde::Deserialize;
 use warp::{http::StatusCode, reply::Response};
 
@@ -48,26 +48,76 @@ pub(super) async fn fund(api: Arc<Api>, name: String, funds: Funds) -> Response 
     }
 }
 
+/// What everybody earned in the epochs that are not sealed.
 pub(super) async fn earnings(api: Arc<Api>) -> Response {
     let lines: Vec<_> = api
         .hub
         .money
         .earnings()
         .into_iter()
-        .map(|(epoch, operator, earned)| {
+        .map(|(epoch, operator, earned)| line(epoch, &operator, earned))
+        .collect();
+    json(StatusCode::OK, &serde_json::json!({ "earnings": lines }))
+}
+
+/// Where a page begins: before this epoch or time, the last of the page before.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Before {
+    before: Option<u64>,
+}
+
+/// What one operator earned, newest epoch first, the sealed ones too.
+pub(super) async fn earned(operator: String, before: Before, api: Arc<Api>) -> Response {
+    let name = match Name::new(&operator) {
+        Ok(name) => name,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+    };
+    let lines = match api.hub.money.store().epochs(&name, before.before.map(Epoch)).await {
+        Ok(lines) => lines,
+        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, error),
+    };
+    let lines: Vec<_> = lines.into_iter().map(|(epoch, earned)| line(epoch, &name, earned)).collect();
+    let balance = api.hub.money.earned(&name);
+    json(StatusCode::OK, &serde_json::json!({ "balance": balance, "earnings": lines }))
+}
+
+/// Why vouchers of an edge were refused, newest first.
+pub(super) async fn refusals(edge: String, before: Before, api: Arc<Api>) -> Response {
+    let edge: EdgeId = match edge.parse() {
+        Ok(edge) => edge,
+        Err(_) => return refuse(StatusCode::BAD_REQUEST, "an edge's id is its key, base64url"),
+    };
+    let lines = match api.hub.money.store().refusals(edge, before.before.map(WallTime)).await {
+        Ok(lines) => lines,
+        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, error),
+    };
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|line| {
             serde_json::json!({
-                "epoch": epoch.0,
-                "from": epoch.start(),
-                "to": epoch.end(),
-                "state": format!("{:?}", epoch.state(now())).to_lowercase(),
-                "operator": operator.as_str(),
-                "earned": earned.micros,
-                "bytes": earned.bytes,
-                "segments": earned.segments,
+                "session": line.session,
+                "payable": line.payable,
+                "at": line.at,
+                "code": line.code,
+                "reason": line.reason,
             })
         })
         .collect();
-    json(StatusCode::OK, &serde_json::json!({ "earnings": lines }))
+    json(StatusCode::OK, &serde_json::json!({ "refusals": lines }))
+}
+
+fn line(epoch: Epoch, operator: &Name, earned: Earned) -> serde_json::Value {
+    serde_json::json!({
+        "epoch": epoch.0,
+        "from": epoch.start(),
+        "to": epoch.end(),
+        "state": format!("{:?}", epoch.state(now())).to_lowercase(),
+        "operator": operator.as_str(),
+        "earned": earned.micros,
+        "bytes": earned.bytes,
+        "segments": earned.segments,
+    })
 }
 
 /// Where a page of lanes begins: behind this lane, the last of the page before.

@@ -42,6 +42,19 @@ pub(crate) struct Api {
     pub(crate) packager: Secret<String>,
     pub(crate) config: Config,
     pub(crate) public_url: String,
+    shown: overview::Shown,
+}
+
+impl Api {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        admin: Secret<String>,
+        packager: Secret<String>,
+        config: Config,
+        public_url: String,
+    ) -> Self {
+        Self { hub, admin, packager, config, public_url, shown: overview::Shown::default() }
+    }
 }
 
 /// All routes of the API.
@@ -63,17 +76,26 @@ pub(crate) fn routes(
             if !open_overview && !allowed(&shown.admin, authorization.as_deref()) {
                 return refuse(StatusCode::UNAUTHORIZED, "the admin token is wanted as a bearer token");
             }
-            json(StatusCode::OK, &overview::of(&shown.hub))
+            shown.shown.answer(&shown.hub)
         });
     let watch = watch(api);
 
-    let list = warp::path!("v1" / "streams").and(warp::get()).and(admin(api)).then(streams::list);
+    let list = warp::path!("v1" / "streams")
+        .and(warp::get())
+        .and(warp::query::<streams::After>())
+        .and(admin(api))
+        .then(streams::list);
     let create =
         warp::path!("v1" / "streams").and(warp::post()).and(admin(api)).and(body()).then(streams::create);
     let show = warp::path!("v1" / "streams" / String)
         .and(warp::get())
         .and(admin(api))
         .then(|id, api| async move { streams::show(api, id).await });
+    let change = warp::path!("v1" / "streams" / String)
+        .and(warp::patch())
+        .and(admin(api))
+        .and(body())
+        .then(|id, api, body| async move { streams::change(api, id, body).await });
     let remove = warp::path!("v1" / "streams" / String)
         .and(warp::delete())
         .and(admin(api))
@@ -92,6 +114,16 @@ pub(crate) fn routes(
     let edges = warp::path!("v1" / "edges").and(warp::get()).and(admin(api)).then(overview::edges);
     let sessions = warp::path!("v1" / "sessions").and(warp::get()).and(admin(api)).then(overview::sessions);
     let earnings = warp::path!("v1" / "earnings").and(warp::get()).and(admin(api)).then(accounts::earnings);
+    let earned = warp::path!("v1" / "earnings" / String)
+        .and(warp::get())
+        .and(warp::query::<accounts::Before>())
+        .and(admin(api))
+        .then(accounts::earned);
+    let refusals = warp::path!("v1" / "edges" / String / "refusals")
+        .and(warp::get())
+        .and(warp::query::<accounts::Before>())
+        .and(admin(api))
+        .then(accounts::refusals);
     let lanes = warp::path!("v1" / "earnings" / String / u64)
         .and(warp::get())
         .and(warp::query::<accounts::After>())
@@ -114,11 +146,17 @@ pub(crate) fn routes(
         .unify()
         .or(watch)
         .unify()
-        .or(list.or(create).unify().or(show).unify().or(remove).unify().or(root).unify())
+        .or(list.or(create).unify().or(show).unify().or(change).unify().or(remove).unify().or(root).unify())
         .unify()
-        .or(accounts.or(fund).unify().or(audit).unify().or(earnings.or(lanes).unify()).unify())
+        .or(accounts
+            .or(fund)
+            .unify()
+            .or(audit)
+            .unify()
+            .or(earnings.or(earned).unify().or(lanes).unify())
+            .unify())
         .unify()
-        .or(edges.or(sessions).unify())
+        .or(edges.or(refusals).unify().or(sessions).unify())
         .unify()
         .or(admit.or(report).unify())
         .unify()

@@ -1,17 +1,51 @@
 //! What goes on: for the start page and for operators. No secrets, no addresses of viewers.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use millstream_model::{EdgeId, SessionId, StreamId};
 use millstream_wire::tracker::State;
 use serde::Serialize;
-use warp::{http::StatusCode, reply::Response};
+use warp::{
+    http::{HeaderValue, StatusCode},
+    reply::Response,
+};
 
 use super::{Api, answer::json};
 use crate::hub::{Hub, ViewerReport, now};
 
 /// Rows of a list at most.
-const ROWS_MAX: usize = 1_000;
+pub(super) const ROWS_MAX: usize = 1_000;
+
+/// How long an overview is shown again: start pages ask every two seconds, and anybody may ask more often.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The overview as it was last made, for all who ask within [`FRESH`].
+#[derive(Debug, Default)]
+pub(super) struct Shown(Mutex<Option<(Instant, bytes::Bytes)>>);
+
+impl Shown {
+    /// The overview as an answer, made anew when it is old. Whoever asks meanwhile waits for it.
+    pub(super) fn answer(&self, hub: &Hub) -> Response {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let body = match &*known {
+            Some((at, body)) if at.elapsed() < FRESH => body.clone(),
+            _ => {
+                let body = bytes::Bytes::from(serde_json::to_vec(&of(hub)).unwrap_or_default());
+                *known = Some((Instant::now(), body.clone()));
+                body
+            }
+        };
+        let mut response = Response::new(body.into());
+        let headers = response.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        headers.insert("cache-control", HeaderValue::from_static("no-store"));
+        response
+    }
+}
 
 /// Everything the start page shows.
 #[derive(Debug, Serialize)]
@@ -68,15 +102,28 @@ pub(super) fn state(hub: &Hub, stream: &StreamId) -> &'static str {
     }
 }
 
+/// How many viewers each stream has.
+pub(super) fn viewers(hub: &Hub) -> HashMap<StreamId, usize> {
+    let mut viewers = HashMap::new();
+    for session in &hub.sessions {
+        match viewers.get_mut(&session.stream) {
+            Some(count) => *count += 1,
+            None => drop(viewers.insert(session.stream.clone(), 1)),
+        }
+    }
+    viewers
+}
+
 /// Everything the start page shows.
 pub(crate) fn of(hub: &Hub) -> Overview {
-    let streams = hub.streams.all().into_iter().take(ROWS_MAX).map(|stream| {
+    let viewers = viewers(hub);
+    let streams = hub.streams.page(None, ROWS_MAX).into_iter().map(|stream| {
         let carried = hub.carried.get(&stream.id);
         let catalog = carried.as_ref().and_then(|carried| carried.catalog.as_ref());
         let renditions = catalog.map(|catalog| &catalog.unverified().renditions);
         StreamLine {
             state: state(hub, &stream.id),
-            viewers: hub.sessions.iter().filter(|session| session.stream == stream.id).count(),
+            viewers: viewers.get(&stream.id).copied().unwrap_or(0),
             price_per_gib: stream.price.0,
             since: carried.as_ref().map_or(0, |carried| carried.since.0),
             renditions: renditions.into_iter().flatten().map(|r| r.name.clone()).collect(),

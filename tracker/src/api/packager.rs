@@ -59,8 +59,11 @@ pub(super) async fn report(api: Arc<Api>, report: PackagerReport) -> Response {
         return answer::fault(&why);
     }
     let origin = report.origin;
+    let mut gone = Vec::new();
     for line in report.streams {
         if api.hub.streams.get(&line.stream).is_none() {
+            api.hub.carried.remove(&line.stream);
+            gone.push(line.stream);
             continue;
         }
         for published in &line.published {
@@ -85,7 +88,7 @@ pub(super) async fn report(api: Arc<Api>, report: PackagerReport) -> Response {
             carried.catalog = line.catalog;
         }
     }
-    json(StatusCode::OK, &serde_json::json!({ "time": time }))
+    json(StatusCode::OK, &serde_json::json!({ "time": time, "gone": gone }))
 }
 
 fn check_origin(origin: &str) -> Result<(), Fault> {

@@ -1,24 +1,28 @@
-//! Streams: made, listed, shown, removed; the root key exported.
+//! Streams: made, listed, shown, changed, removed; the root key exported.
 
 use std::sync::Arc;
 
 use millstream_ledger::{Kind, Name, Terms};
 use millstream_model::{Micros, Price, PublicKey, StreamId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use warp::{http::StatusCode, reply::Response};
 
 use super::{
     Answer, Api,
     answer::{either, json, refuse},
+    overview::{ROWS_MAX, viewers},
     stream_id,
 };
 use crate::{
     hub::now,
-    streams::{Error, NewStream, Stream},
+    streams::{Changes, Error, NewStream, Stream},
 };
 
 /// Media that a newcomer may be given at once and so may be paid for at most: the live window, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
+
+/// The budget of those who set none.
+const NO_LIMIT: Micros = Micros(i64::MAX);
 
 /// What `POST /v1/streams` takes.
 #[derive(Debug, Deserialize)]
@@ -41,6 +45,35 @@ pub(super) struct Wanted {
     ticket_key: Option<PublicKey>,
 }
 
+/// What `PATCH /v1/streams/{id}` takes: what is left out stays.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wishes {
+    /// For lanes that begin from now on.
+    price_per_gib: Option<u32>,
+    /// Micro-units a day; `null` for no limit.
+    #[serde(default, deserialize_with = "said")]
+    budget_per_day: Option<Option<i64>>,
+    /// The hard stop: no grant is given or renewed.
+    stopped: Option<bool>,
+    public: Option<bool>,
+    /// `null`: tickets are not asked for any more.
+    #[serde(default, deserialize_with = "said")]
+    ticket_key: Option<Option<PublicKey>>,
+}
+
+/// Tells `null` from what is left out.
+fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// Where a page of streams begins: behind this one, the last of the page before.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    after: Option<StreamId>,
+}
+
 const fn yes() -> bool {
     true
 }
@@ -52,6 +85,13 @@ pub(super) struct Shown {
     account: String,
     root_public_key: PublicKey,
     price_per_gib: u32,
+    /// Micro-units a day; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_per_day: Option<i64>,
+    /// What was paid today (UTC), and what is set aside for lanes.
+    spent_today: i64,
+    reserved: i64,
+    stopped: bool,
     public: bool,
     ticketed: bool,
     state: &'static str,
@@ -64,8 +104,13 @@ pub(super) struct Shown {
     stream_key: Option<String>,
 }
 
-pub(super) async fn list(api: Arc<Api>) -> Response {
-    let all: Vec<Shown> = api.hub.streams.all().iter().map(|stream| shown(&api, stream, None)).collect();
+pub(super) async fn list(after: After, api: Arc<Api>) -> Response {
+    let viewers = viewers(&api.hub);
+    let page = api.hub.streams.page(after.after.as_ref(), ROWS_MAX);
+    let all: Vec<Shown> = page
+        .iter()
+        .map(|stream| shown(&api, stream, viewers.get(&stream.id).copied().unwrap_or(0), None))
+        .collect();
     json(StatusCode::OK, &serde_json::json!({ "streams": all }))
 }
 
@@ -78,21 +123,39 @@ async fn try_create(api: Arc<Api>, wanted: Wanted) -> Answer {
         Name::new(&wanted.account).map_err(|error| Box::new(refuse(StatusCode::BAD_REQUEST, error)))?;
     let terms = Terms {
         price: Price(wanted.price_per_gib),
-        budget_day: wanted.budget_per_day.map_or(Micros(i64::MAX), Micros),
+        budget_day: wanted.budget_per_day.map_or(NO_LIMIT, Micros),
         stopped: false,
         kind: Kind::Live { window_ms: WINDOW_MS },
     };
     let new =
         NewStream { id: wanted.id, account, public: wanted.public, ticket_key: wanted.ticket_key, terms };
     let created = api.hub.streams.create(new, now()).await.map_err(refusal)?;
-    Ok(json(StatusCode::CREATED, &shown(&api, &created.stream, Some(created.key))))
+    Ok(json(StatusCode::CREATED, &shown(&api, &created.stream, 0, Some(created.key))))
 }
 
 pub(super) async fn show(api: Arc<Api>, id: String) -> Response {
     either(stream_id(&id).and_then(|id| {
         let stream = api.hub.streams.get(&id).ok_or_else(|| refusal(Error::Unknown(id)))?;
-        Ok(json(StatusCode::OK, &shown(&api, &stream, None)))
+        let viewers = viewers_of(&api, &stream.id);
+        Ok(json(StatusCode::OK, &shown(&api, &stream, viewers, None)))
     }))
+}
+
+pub(super) async fn change(api: Arc<Api>, id: String, wishes: Wishes) -> Response {
+    either(try_change(&api, &id, wishes).await)
+}
+
+async fn try_change(api: &Api, id: &str, wishes: Wishes) -> Answer {
+    let id = stream_id(id)?;
+    let changes = Changes {
+        price: wishes.price_per_gib.map(Price),
+        budget_day: wishes.budget_per_day.map(|budget| budget.map_or(NO_LIMIT, Micros)),
+        stopped: wishes.stopped,
+        public: wishes.public,
+        ticket_key: wishes.ticket_key,
+    };
+    let stream = api.hub.streams.change(&id, changes).await.map_err(refusal)?;
+    Ok(json(StatusCode::OK, &shown(api, &stream, viewers_of(api, &id), None)))
 }
 
 pub(super) async fn remove(api: Arc<Api>, id: String) -> Response {
@@ -126,16 +189,27 @@ fn refusal(error: Error) -> Box<Response> {
     Box::new(refuse(status, error))
 }
 
-fn shown(api: &Api, stream: &Stream, stream_key: Option<String>) -> Shown {
+fn viewers_of(api: &Api, stream: &StreamId) -> usize {
+    api.hub.sessions.iter().filter(|session| session.stream == *stream).count()
+}
+
+fn shown(api: &Api, stream: &Stream, viewers: usize, stream_key: Option<String>) -> Shown {
+    let terms = api.hub.money.terms(&stream.id);
+    let budget = terms.map(|terms| terms.budget_day).filter(|budget| *budget != NO_LIMIT);
+    let (spent, reserved) = api.hub.money.spending(&stream.id).unwrap_or_default();
     Shown {
         id: stream.id.clone(),
         account: stream.account.to_string(),
         root_public_key: stream.root,
         price_per_gib: stream.price.0,
+        budget_per_day: budget.map(|budget| budget.0),
+        spent_today: spent.0,
+        reserved: reserved.0,
+        stopped: terms.is_some_and(|terms| terms.stopped),
         public: stream.public,
         ticketed: stream.ticket_key.is_some(),
         state: super::overview::state(&api.hub, &stream.id),
-        viewers: api.hub.sessions.iter().filter(|session| session.stream == stream.id).count(),
+        viewers,
         created: stream.created.0,
         watch_url: format!("{}/watch/{}", api.public_url, stream.id),
         rtmp_url: api.config.rtmp_url.clone(),

@@ -13,6 +13,7 @@
 //! nobody is answered, the pump ends and with it the program, and the next start begins from what is on disk.
 
 use std::{
+    collections::BTreeSet,
     num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -25,7 +26,7 @@ use millstream_ledger::{
     grant, session, stream,
     voucher::{self, Bringer, Screened, Verified},
 };
-use millstream_model::{BitRate, EdgeId, Micros, Price, SessionId, StreamId, TrackerId, WallTime};
+use millstream_model::{BitRate, EdgeId, Micros, SessionId, StreamId, TrackerId, WallTime};
 use millstream_service::Spawner;
 use millstream_wire::{
     session::{Grant, Receipt, Voucher},
@@ -43,6 +44,9 @@ mod tests;
 
 /// How often lanes and sessions whose time is over are looked for.
 const TICK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often rows that are too old are looked for. While there are more than one bite, every tick takes one.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Tells the wall's time. Tests tell their own.
 pub type Clock = Arc<dyn Fn() -> WallTime + Send + Sync>;
@@ -84,6 +88,8 @@ struct Shared {
     durable: watch::Sender<Progress>,
     /// One place per core: signatures are checked beside the runtime, and no more at a time than can be.
     verifiers: Semaphore,
+    /// Streams that are removed and forgotten as soon as their sessions are settled.
+    ending: Mutex<BTreeSet<StreamId>>,
     /// Fundings go one by one, so that an old id is found on disk before it is booked again.
     funding: tokio::sync::Mutex<()>,
 }
@@ -121,16 +127,21 @@ impl Money {
             store,
             changed: Notify::new(),
             verifiers: Semaphore::new(cores),
+            ending: Mutex::default(),
             funding: tokio::sync::Mutex::new(()),
         });
         tasks.spawn_vital("book", pump::run(Arc::clone(&shared), tasks.drain()));
         let ticker = Arc::downgrade(&shared);
         tasks.spawn_until_drain("book tick", async move {
             let mut tick = tokio::time::interval(TICK_EVERY);
+            let mut prune_at = tokio::time::Instant::now();
             loop {
                 tick.tick().await;
                 let Some(shared) = ticker.upgrade() else { return };
                 shared.tick();
+                if prune_at <= tokio::time::Instant::now() && !shared.prune().await {
+                    prune_at += PRUNE_EVERY;
+                }
             }
         });
         Ok(Self { shared })
@@ -185,12 +196,16 @@ impl Money {
         owner: &Name,
         terms: Terms,
     ) -> Result<(), stream::Refused> {
-        self.shared.ledger().set_stream(stream, owner, terms)?;
+        {
+            let mut ledger = self.shared.ledger();
+            ledger.set_stream(stream, owner, terms)?;
+            self.shared.ending().remove(stream);
+        }
         self.shared.written().await.ok_or(stream::Refused::Unavailable)
     }
 
-    /// Ends a stream's money: no grant is given from now on, and it is forgotten once its sessions are settled. Its
-    /// history stays.
+    /// Ends a stream's money: its sessions are closed, no grant is given from now on, and it is forgotten once they are
+    /// settled. Its history stays.
     ///
     /// # Errors
     /// When there is no such stream.
@@ -203,6 +218,8 @@ impl Money {
                     let known = ledger.stream(stream).ok_or_else(unknown)?;
                     let (owner, terms) = (known.owner().clone(), known.terms());
                     ledger.set_stream(stream, &owner, Terms { stopped: true, ..terms })?;
+                    ledger.close_all(stream, self.shared.now());
+                    self.shared.ending().insert(stream.clone());
                 }
                 other => other?,
             }
@@ -210,16 +227,16 @@ impl Money {
         self.shared.written().await.ok_or(stream::Refused::Unavailable)
     }
 
+    /// All streams that the book knows.
+    #[must_use]
+    pub fn streams(&self) -> Vec<StreamId> {
+        self.shared.ledger().streams().map(|(stream, _)| stream.clone()).collect()
+    }
+
     /// A stream's terms.
     #[must_use]
     pub fn terms(&self, stream: &StreamId) -> Option<Terms> {
         self.shared.ledger().stream(stream).map(stream::Stream::terms)
-    }
-
-    /// What a stream pays on new lanes.
-    #[must_use]
-    pub fn price(&self, stream: &StreamId) -> Option<Price> {
-        self.terms(stream).map(|terms| terms.price)
     }
 
     /// What was paid for a stream today, and what is promised to its lanes.
@@ -286,6 +303,26 @@ impl Money {
             .filter(|lane| lane.expires > now)
             .map(|lane| lane.edge)
             .collect()
+    }
+
+    /// Whether an edge has a lane of this stream that is not settled: somebody whom it may serve, or who may still vouch
+    /// for what it served.
+    #[must_use]
+    pub fn carries(&self, edge: EdgeId, stream: &StreamId) -> bool {
+        self.shared.ledger().carries(edge, stream)
+    }
+
+    /// Lanes of an edge that are not settled.
+    #[must_use]
+    pub fn lanes_of(&self, edge: EdgeId) -> usize {
+        self.shared.ledger().lanes_of(edge)
+    }
+
+    /// All sessions that may still get grants.
+    #[must_use]
+    pub fn open_sessions(&self) -> Vec<SessionId> {
+        let ledger = self.shared.ledger();
+        ledger.sessions().filter(|(_, session)| !session.is_closed()).map(|(id, _)| id).collect()
     }
 
     /// Gives a lane its first grant, or renews it; the same grant again when it is asked too early. On disk when it
@@ -383,18 +420,11 @@ impl Money {
         self.balance(&Account::Operator(operator.clone()))
     }
 
-    /// What everybody earned in the epochs that are not sealed. Older ones: [`Store::epochs`], [`Store::lanes_of`].
+    /// What everybody earned in the epochs that are not sealed. Older ones: [`Store::epochs`]; what is behind
+    /// each: [`Store::lanes_of`].
     #[must_use]
     pub fn earnings(&self) -> Vec<(Epoch, Name, Earned)> {
         self.shared.ledger().epochs().map(|(epoch, name, earned)| (epoch, name.clone(), earned)).collect()
-    }
-
-    /// Why vouchers of a lane were refused, oldest first.
-    #[must_use]
-    pub fn refusals(&self, session: SessionId, edge: EdgeId) -> Vec<voucher::Refusal> {
-        let ledger = self.shared.ledger();
-        let lane = ledger.lane(session, edge);
-        lane.map(|lane| lane.refusals().cloned().collect()).unwrap_or_default()
     }
 
     /// Sums up the whole book again from its parts, on disk, as of now.
@@ -433,9 +463,23 @@ impl Shared {
         (self.clock)()
     }
 
+    fn ending(&self) -> MutexGuard<'_, BTreeSet<StreamId>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tick(&self) {
-        self.ledger().tick(self.now());
+        let mut ledger = self.ledger();
+        ledger.tick(self.now());
+        // Those that are in use still are tried again.
+        self.ending().retain(|stream| matches!(ledger.remove_stream(stream), Err(stream::Refused::InUse(_))));
+        drop(ledger);
         self.changed.notify_one();
+    }
+
+    /// Lets a bite of old rows go; `true` when there may be more.
+    async fn prune(&self) -> bool {
+        let more = self.store.prune(self.now()).await;
+        more.inspect_err(|error| tracing::error!(%error, "old rows cannot be let go")).unwrap_or(false)
     }
 
     /// The value, once its batch is on disk; `None` when it never will be.

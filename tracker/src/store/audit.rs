@@ -15,7 +15,7 @@ pub struct Audit {
     pub accounts: u64,
     /// Transfers.
     pub transfers: u64,
-    /// Lanes, those that are over included.
+    /// Lanes that are kept, those that are over included.
     pub lanes: u64,
     /// All accounts together. Zero.
     pub sum: Micros,
@@ -50,14 +50,16 @@ const RULES: [(&str, &str); 9] = [
         "SELECT a.account AS finding FROM accounts a
          LEFT JOIN (SELECT 'operator/' || operator AS account, SUM(paid) AS paid FROM lanes GROUP BY operator) l
              ON l.account = a.account
-         WHERE a.account LIKE 'operator/%' AND a.balance <> COALESCE(l.paid, 0)",
+         LEFT JOIN pruned p ON 'operator/' || p.operator = a.account
+         WHERE a.account LIKE 'operator/%' AND a.balance <> COALESCE(l.paid, 0) + COALESCE(p.paid, 0)",
     ),
     (
         "an epoch is not the sum of its vouchers",
         "SELECT e.operator || ' ' || e.epoch AS finding FROM epochs e
          LEFT JOIN (SELECT operator, epoch, SUM(micros) AS micros FROM vouchers GROUP BY operator, epoch) v
              ON v.operator = e.operator AND v.epoch = e.epoch
-         WHERE e.micros <> COALESCE(v.micros, 0)",
+         WHERE e.micros <> COALESCE(v.micros, 0) AND e.epoch >= COALESCE(
+             (SELECT CAST(value AS BIGINT) FROM settings WHERE name = 'book.details_from'), 0)",
     ),
     (
         "a lane is not the sum of its vouchers",

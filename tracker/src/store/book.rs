@@ -231,11 +231,12 @@ fn read_terms(fields: &Fields<'_>) -> Result<stream::Row, Error> {
 
 async fn write_session(connection: &mut SqliteConnection, row: &session::Row) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO sessions (session, session_key, stream, joined, expires, closed, ended, base, payable)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "INSERT INTO sessions (session, session_key, stream, joined, expires, closed, ended, base, payable,
+             bound)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT (session) DO UPDATE SET
              expires = excluded.expires, closed = excluded.closed, ended = excluded.ended,
-             payable = excluded.payable",
+             payable = excluded.payable, bound = excluded.bound",
     )
     .bind(row.session.to_string())
     .bind(row.key.to_string())
@@ -246,6 +247,7 @@ async fn write_session(connection: &mut SqliteConnection, row: &session::Row) ->
     .bind(row.over)
     .bind(int(row.base))
     .bind(int(row.payable))
+    .bind(row.bound.map(int))
     .execute(connection)
     .await?;
     Ok(())
@@ -262,6 +264,7 @@ fn read_session(fields: &Fields<'_>) -> Result<session::Row, Error> {
         over: fields.flag("ended")?,
         base: fields.uint("base")?,
         payable: fields.uint("payable")?,
+        bound: fields.uint_or_none("bound")?,
     })
 }
 

@@ -25,6 +25,12 @@ impl Fields<'_> {
         self.narrow(column)
     }
 
+    pub(super) fn uint_or_none(&self, column: &'static str) -> Result<Option<u64>, Error> {
+        let value: Option<i64> = self.0.try_get(column)?;
+        let damaged = |value: i64| Error::Damaged { column, value: value.to_string() };
+        value.map(|value| u64::try_from(value).map_err(|_| damaged(value))).transpose()
+    }
+
     pub(super) fn narrow<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, Error> {
         let value = self.int(column)?;
         T::try_from(value).map_err(|_| Error::Damaged { column, value: value.to_string() })

@@ -28,6 +28,7 @@ use thiserror::Error;
 pub mod audit;
 mod book;
 mod fields;
+pub mod prune;
 mod settings;
 pub mod statement;
 mod streams;
@@ -125,14 +126,14 @@ impl Store {
 
 /// The tables, version by version. A version that was released is never changed.
 fn migrations() -> Migrator {
-    let book = include_str!("../../migrations/0001_book.sql");
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "book".into(),
-        MigrationType::Simple,
-        book.into_sql_str(),
-        false,
-    )])
+    let versions = [
+        ("book", include_str!("../../migrations/0001_book.sql")),
+        ("bounds", include_str!("../../migrations/0002_bounds.sql")),
+    ];
+    let migration = |(version, (name, sql)): (i64, (&'static str, &'static str))| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations((1..).zip(versions).map(migration).collect())
 }
 
 /// Makes the file readable for its owner alone before SQLite opens it; its journal inherits that.

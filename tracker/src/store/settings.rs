@@ -1,29 +1,8 @@
-//! Small facts by name.
+//! Small facts by name: how far the book is, what of it is kept whole.
 
-use sqlx::{Row as _, sqlite::SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 
-use super::{Error, Store, writer::Change};
-
-impl Store {
-    /// The value kept under `name`.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn setting(&self, name: &'static str) -> Result<Option<String>, Error> {
-        let row = sqlx::query("SELECT value FROM settings WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&self.readers);
-        Ok(row.await?.map(|row| row.try_get("value")).transpose()?)
-    }
-
-    /// Keeps `value` under `name`; returns when it is on disk.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn put_setting(&self, name: &'static str, value: String) -> Result<(), Error> {
-        self.writer.write(Change::Setting { name, value }).await.map(|_| ())
-    }
-}
+use super::Error;
 
 pub(super) async fn put(
     connection: &mut SqliteConnection,

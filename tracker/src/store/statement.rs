@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use millstream_ledger::{Epoch, Name, epoch::Earned};
-use millstream_model::{EdgeId, Micros, SessionId, StreamId, WallTime};
+use millstream_model::{EdgeId, SessionId, StreamId, WallTime};
 
 use super::{
     Error, Store,
@@ -30,17 +30,6 @@ pub struct LaneLine {
     pub at: WallTime,
     /// The newest voucher of the lane in this epoch, as the viewer signed it.
     pub voucher: Bytes,
-}
-
-/// What an edge earned, all its lanes together, since ever.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EdgeLine {
-    /// The edge.
-    pub edge: EdgeId,
-    /// Who runs it.
-    pub operator: Name,
-    /// How much, and for what.
-    pub earned: Earned,
 }
 
 /// A voucher that was refused.
@@ -120,34 +109,17 @@ impl Store {
             .collect()
     }
 
-    /// What `edge` earned since ever; `None` when it never had a lane.
+    /// The newest refusals of vouchers of `edge`, newest first, before `before` (or from the newest on).
     ///
     /// # Errors
     /// When the database does not answer or is damaged.
-    pub async fn edge_earnings(&self, edge: EdgeId) -> Result<Option<EdgeLine>, Error> {
-        let row = sqlx::query(
-            "SELECT MIN(operator) AS operator, CAST(SUM(paid) AS BIGINT) AS micros,
-                 CAST(SUM(payable) AS BIGINT) AS bytes, CAST(SUM(segments) AS BIGINT) AS segments
-             FROM lanes WHERE edge = $1 GROUP BY edge",
-        )
-        .bind(edge.to_string())
-        .fetch_optional(&self.readers)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let fields = Fields(&row);
-        Ok(Some(EdgeLine { edge, operator: fields.text("operator")?, earned: fields.earned()? }))
-    }
-
-    /// The newest refusals of vouchers of `edge`, newest first.
-    ///
-    /// # Errors
-    /// When the database does not answer or is damaged.
-    pub async fn refusals(&self, edge: EdgeId) -> Result<Vec<RefusalLine>, Error> {
+    pub async fn refusals(&self, edge: EdgeId, before: Option<WallTime>) -> Result<Vec<RefusalLine>, Error> {
         let rows = sqlx::query(
             "SELECT session, payable, made, code, reason FROM refusals
-             WHERE edge = $1 ORDER BY made DESC, batch DESC, line DESC LIMIT $2",
+             WHERE edge = $1 AND made < $2 ORDER BY made DESC, batch DESC, line DESC LIMIT $3",
         )
         .bind(edge.to_string())
+        .bind(before.map_or(i64::MAX, |before| int(before.0)))
         .bind(i64::from(LINES_MAX))
         .fetch_all(&self.readers)
         .await?;
@@ -164,54 +136,4 @@ impl Store {
             })
             .collect()
     }
-
-    /// What moved on an account, newest batch first: transfer, purpose, time, amount. Before `before` (a batch of the
-    /// page before).
-    ///
-    /// # Errors
-    /// When the database does not answer or is damaged.
-    pub async fn moves(
-        &self,
-        account: &millstream_ledger::Account,
-        before: Option<u64>,
-    ) -> Result<Vec<MoveLine>, Error> {
-        let rows = sqlx::query(
-            "SELECT t.transfer AS transfer, t.purpose AS purpose, t.batch AS batch, t.made AS made,
-                 e.amount AS amount
-             FROM entries e JOIN transfers t ON t.transfer = e.transfer
-             WHERE e.account = $1 AND t.batch < $2 ORDER BY t.batch DESC, t.transfer LIMIT $3",
-        )
-        .bind(account.to_string())
-        .bind(before.map_or(i64::MAX, int))
-        .bind(i64::from(LINES_MAX))
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let fields = Fields(row);
-                Ok(MoveLine {
-                    transfer: fields.string("transfer")?,
-                    purpose: fields.string("purpose")?,
-                    batch: fields.uint("batch")?,
-                    at: WallTime(fields.uint("made")?),
-                    amount: Micros(fields.int("amount")?),
-                })
-            })
-            .collect()
-    }
-}
-
-/// One entry on an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MoveLine {
-    /// The transfer's id.
-    pub transfer: String,
-    /// What for: `fund`, `reserve`, `pay` or `release`.
-    pub purpose: String,
-    /// The batch.
-    pub batch: u64,
-    /// When.
-    pub at: WallTime,
-    /// What came (or went, below zero).
-    pub amount: Micros,
 }

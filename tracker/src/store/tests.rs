@@ -80,13 +80,14 @@ async fn a_ticket_is_used_once_also_after_a_restart_and_forgotten_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
     let (demo, other): (StreamId, StreamId) = ("demo".parse().unwrap(), "other".parse().unwrap());
-    assert!(store.spend_ticket(&demo, "a", WallTime(300), WallTime(0)).await.unwrap());
-    assert!(store.spend_ticket(&other, "a", WallTime(300), WallTime(0)).await.unwrap());
-    assert!(!store.spend_ticket(&demo, "a", WallTime(300), WallTime(0)).await.unwrap());
+    assert!(store.spend_ticket(&demo, "a", WallTime(300)).await.unwrap());
+    assert!(store.spend_ticket(&other, "a", WallTime(300)).await.unwrap());
+    assert!(!store.spend_ticket(&demo, "a", WallTime(300)).await.unwrap());
     drop(store);
     let store = Store::open(folder.path()).await.unwrap();
-    assert!(!store.spend_ticket(&demo, "a", WallTime(300), WallTime(300)).await.unwrap());
-    assert!(store.spend_ticket(&demo, "b", WallTime(700), WallTime(301)).await.unwrap());
+    assert!(!store.spend_ticket(&demo, "a", WallTime(300)).await.unwrap());
+    assert!(store.spend_ticket(&demo, "b", WallTime(700)).await.unwrap());
+    assert!(!store.prune(WallTime(301)).await.unwrap());
     let left: i64 =
         sqlx::query_scalar("SELECT COUNT(*) FROM tickets").fetch_one(&store.readers).await.unwrap();
     assert_eq!(left, 1);
@@ -100,19 +101,9 @@ async fn of_one_ticket_used_many_times_at_once_one_wins() {
     for _ in 0..50 {
         let store = store.clone();
         let demo: StreamId = "demo".parse().unwrap();
-        using.spawn(async move { store.spend_ticket(&demo, "a", WallTime(300), WallTime(0)).await.unwrap() });
+        using.spawn(async move { store.spend_ticket(&demo, "a", WallTime(300)).await.unwrap() });
     }
     assert_eq!(using.join_all().await.into_iter().filter(|won| *won).count(), 1);
-}
-
-#[tokio::test]
-async fn settings_are_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
-    assert_eq!(store.setting("colour").await.unwrap(), None);
-    store.put_setting("colour", "green".into()).await.unwrap();
-    store.put_setting("colour", "blue".into()).await.unwrap();
-    assert_eq!(store.setting("colour").await.unwrap().as_deref(), Some("blue"));
 }
 
 #[tokio::test]
@@ -284,4 +275,21 @@ async fn the_database_does_with_batches_what_the_plainest_store_does() {
     assert!(twins.plain.sessions.values().all(|row| row.over) && twins.plain.lanes.len() == 6);
     let audit = twins.store.audit().await.unwrap();
     assert!(audit.sound && audit.lanes == 6, "{audit:?}");
+}
+
+#[tokio::test]
+async fn what_is_old_goes_a_bite_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let demo: StreamId = "demo".parse().unwrap();
+    for n in 0..2 * prune::BITE_ROWS + 1 {
+        store.spend_ticket(&demo, &n.to_string(), WallTime(u64::from(n))).await.unwrap();
+    }
+    let mut bites = 0;
+    while store.prune(WallTime(1_000_000)).await.unwrap() {
+        bites += 1;
+    }
+    let left: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM tickets").fetch_one(&store.readers).await.unwrap();
+    assert_eq!((bites, left), (2, 0));
 }

@@ -7,18 +7,12 @@ use super::{Error, Store, fields::int, writer::Change};
 
 impl Store {
     /// Uses a ticket up: `true` the first time, on disk when it returns; `false` when it was used before. It is
-    /// remembered until `forget`, when it would be refused for its age.
+    /// remembered until after `forget`, when it would be refused for its age.
     ///
     /// # Errors
     /// When the database refuses; the ticket is not used then.
-    pub async fn spend_ticket(
-        &self,
-        stream: &StreamId,
-        jti: &str,
-        forget: WallTime,
-        now: WallTime,
-    ) -> Result<bool, Error> {
-        let change = Change::Ticket { stream: stream.clone(), jti: jti.to_owned(), forget, now };
+    pub async fn spend_ticket(&self, stream: &StreamId, jti: &str, forget: WallTime) -> Result<bool, Error> {
+        let change = Change::Ticket { stream: stream.clone(), jti: jti.to_owned(), forget };
         Ok(self.writer.write(change).await? > 0)
     }
 }
@@ -28,9 +22,7 @@ pub(super) async fn spend(
     stream: &StreamId,
     jti: &str,
     forget: WallTime,
-    now: WallTime,
 ) -> Result<u64, Error> {
-    sqlx::query("DELETE FROM tickets WHERE forget < $1").bind(int(now.0)).execute(&mut *connection).await?;
     let result = sqlx::query(
         "INSERT INTO tickets (stream, jti, forget) VALUES ($1, $2, $3) ON CONFLICT (stream, jti) DO NOTHING",
     )

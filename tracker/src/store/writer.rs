@@ -5,7 +5,7 @@ use millstream_model::{StreamId, WallTime};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, StreamRow, book, settings, streams, tickets};
+use super::{Error, StreamRow, book, prune, streams, tickets};
 
 /// Changes of one commit at most: bounds how long the first of them waits for the last.
 const CHANGES_PER_COMMIT_MAX: usize = 256;
@@ -20,8 +20,8 @@ pub(super) enum Change {
     NewStream(Box<StreamRow>),
     Stream(Box<StreamRow>),
     RemoveStream(StreamId),
-    Ticket { stream: StreamId, jti: String, forget: WallTime, now: WallTime },
-    Setting { name: &'static str, value: String },
+    Ticket { stream: StreamId, jti: String, forget: WallTime },
+    Prune { now: WallTime },
 }
 
 /// Hands changes to the writer.
@@ -96,9 +96,7 @@ async fn apply(connection: &mut SqliteConnection, change: Change) -> Result<u64,
         Change::NewStream(row) => streams::insert(connection, &row).await,
         Change::Stream(row) => streams::update(connection, &row).await,
         Change::RemoveStream(stream) => streams::remove(connection, &stream).await,
-        Change::Ticket { stream, jti, forget, now } => {
-            tickets::spend(connection, &stream, &jti, forget, now).await
-        }
-        Change::Setting { name, value } => settings::put(connection, name, &value).await,
+        Change::Ticket { stream, jti, forget } => tickets::spend(connection, &stream, &jti, forget).await,
+        Change::Prune { now } => prune::bite(connection, now).await,
     }
 }

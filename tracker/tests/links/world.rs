@@ -56,6 +56,12 @@ impl World {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: &impl Serialize) -> (u16, Value) {
+        let request = self.http.patch(format!("{}{path}", self.url)).bearer_auth(&self.token).json(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let answer =
             self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await.unwrap();

@@ -19,6 +19,19 @@ pub(crate) struct Session {
     pub(crate) over: bool,
     /// Of the stream's published bytes.
     pub(crate) base: u64,
+    /// (when it was closed, when to look whether its bound can be frozen).
+    pub(crate) closing: Option<(u64, u64)>,
+    /// (the bound, what its lanes have set aside together).
+    pub(crate) frozen: Option<(u64, i128)>,
+}
+
+impl Session {
+    pub(crate) fn close(&mut self, now: u64) {
+        if !self.closed {
+            self.closed = true;
+            self.closing = Some((now, now + limits::FREEZE_AFTER_MS));
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +62,8 @@ impl Lane {
         floor(self.price, self.payable())
     }
 
-    pub(crate) fn held(&self) -> i128 {
+    /// What it has set aside for itself, while its session's bound is not frozen.
+    fn held(&self) -> i128 {
         if self.settled { 0 } else { ceiling(self.price, self.cap()) - self.paid() }
     }
 }
@@ -67,6 +81,8 @@ pub(crate) struct Model {
     pub(crate) now: u64,
     pub(crate) funded: BTreeMap<String, i64>,
     pub(crate) terms: BTreeMap<StreamId, Terms>,
+    /// When its packager was last heard of.
+    pub(crate) reported: BTreeMap<StreamId, u64>,
     /// (when, total).
     pub(crate) published: BTreeMap<StreamId, Vec<(u64, u64)>>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
@@ -96,8 +112,50 @@ impl Model {
         (totals().next().unwrap_or(0), totals().next_back().unwrap_or(0))
     }
 
-    fn lanes_of<'a>(&'a self, stream: &'a StreamId) -> impl Iterator<Item = &'a Lane> {
-        self.lanes.iter().filter(|((id, _), _)| self.sessions[id].stream == *stream).map(|(_, lane)| lane)
+    fn lanes_of(&self, session: SessionId) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().filter(move |((id, _), _)| *id == session).map(|(_, lane)| lane)
+    }
+
+    /// What a session's lanes have set aside together.
+    pub(crate) fn held(&self, session: SessionId) -> i128 {
+        match self.sessions[&session].frozen {
+            Some((_, pool)) => pool,
+            None => self.lanes_of(session).map(Lane::held).sum(),
+        }
+    }
+
+    /// What can still be paid to a session's lanes within this bound.
+    fn need(&self, session: SessionId, bound: u64) -> i128 {
+        let booked: u64 = self.lanes_of(session).map(Lane::payable).sum();
+        let lanes: Vec<&Lane> = self.lanes_of(session).filter(|lane| !lane.settled).collect();
+        let Some(price) = lanes.iter().map(|lane| lane.price).max() else { return 0 };
+        if bound <= booked {
+            return 0;
+        }
+        let caps: i128 = lanes.iter().map(|lane| lane.held()).sum();
+        caps.min(ceiling(price, bound - booked) + i128::try_from(lanes.len()).unwrap())
+    }
+
+    fn freeze(&mut self, id: SessionId) {
+        let session = &self.sessions[&id];
+        let Some((closed, look)) = session.closing else { return };
+        if self.now < look {
+            return;
+        }
+        let reported = self.reported.get(&session.stream).is_some_and(|at| *at > closed);
+        if !reported && self.now < closed + limits::FREEZE_WAIT_MS {
+            self.sessions.get_mut(&id).unwrap().closing = Some((closed, self.now + limits::FREEZE_AFTER_MS));
+            return;
+        }
+        let bound = self.bound(session);
+        let pool = self.held(id).min(self.need(id, bound));
+        let session = self.sessions.get_mut(&id).unwrap();
+        (session.closing, session.frozen) = (None, Some((bound, pool)));
+    }
+
+    fn bound(&self, session: &Session) -> u64 {
+        let wide = u128::from(self.total(&session.stream) - session.base) * 105 / 100;
+        session.frozen.map_or(u64::try_from(wide).unwrap(), |(bound, _)| bound)
     }
 
     pub(crate) fn balances(&self) -> BTreeMap<Account, Micros> {
@@ -105,10 +163,13 @@ impl Model {
         let mut sums = BTreeMap::<Account, i128>::new();
         *sums.entry(Account::External).or_default() -= funded;
         *sums.entry(Account::Broadcaster(name("acme"))).or_default() += funded;
-        for ((session, _), lane) in &self.lanes {
-            *sums.entry(Account::Broadcaster(name("acme"))).or_default() -= lane.paid() + lane.held();
+        for lane in self.lanes.values() {
+            *sums.entry(Account::Broadcaster(name("acme"))).or_default() -= lane.paid();
             *sums.entry(Account::Operator(lane.operator.clone())).or_default() += lane.paid();
-            *sums.entry(Account::Reserve(self.sessions[session].stream.clone())).or_default() += lane.held();
+        }
+        for (id, session) in &self.sessions {
+            *sums.entry(Account::Broadcaster(name("acme"))).or_default() -= self.held(*id);
+            *sums.entry(Account::Reserve(session.stream.clone())).or_default() += self.held(*id);
         }
         sums.into_iter()
             .filter(|(_, sum)| *sum != 0)
@@ -128,7 +189,8 @@ impl Model {
             .filter(|(of, at, _)| of == stream && at / limits::DAY_MS == day)
             .map(|payment| payment.2)
             .sum();
-        let held: i128 = self.lanes_of(stream).map(Lane::held).sum();
+        let of_stream = self.sessions.iter().filter(|(_, session)| session.stream == *stream);
+        let held: i128 = of_stream.map(|(id, _)| self.held(*id)).sum();
         let budget = (i128::from(self.terms[stream].budget_day.0) - spent - held).max(0);
         funds.min(budget)
     }
@@ -163,10 +225,16 @@ impl Model {
             }
         }
         let available = self.available(&session.stream);
-        let share = available / i128::from(limits::RESERVE_SHARE) * i128::from(GIB);
-        let share = if lane.price.0 == 0 { i128::MAX } else { share / i128::from(lane.price.0) };
-        let covering = i128::from(rate.bytes_in_ms(limits::COVER_MS));
-        let room = covering.min(share).max(i128::from(limits::GRANT_BYTES_MIN));
+        let share = |part: i64| match lane.price.0 {
+            0 => i128::MAX,
+            price => available / i128::from(part) * i128::from(GIB) / i128::from(price),
+        };
+        let of_rate = |ms: u64| i128::from(rate.bytes_in_ms(ms));
+        let vouched: u64 = self.lanes_of(id).map(Lane::payable).sum();
+        let grown = of_rate(limits::COVER_MS).min(i128::from(vouched) * i128::from(limits::COVER_GROWTH));
+        let first = of_rate(limits::FIRST_COVER_MS).min(share(limits::FIRST_SHARE));
+        let room = first.max(of_rate(limits::FIRST_COVER_MIN_MS)).max(grown);
+        let room = room.min(share(limits::RESERVE_SHARE)).max(i128::from(limits::GRANT_BYTES_MIN));
         let room = u64::try_from(room).unwrap();
         let need = |cap: u64| {
             ceiling(lane.price, cap) - lane.paid() - if lane.grants.is_empty() { 0 } else { lane.held() }
@@ -212,7 +280,7 @@ impl Model {
             .filter(|((id, _), _)| *id == claim.session)
             .map(|((_, edge), lane)| if *edge == claim.edge { claim.payable } else { lane.payable() })
             .sum();
-        let bound = u128::from(self.total(&stream) - session.base) * 105 / 100;
+        let bound = u128::from(self.bound(session));
         if claim.payable > lane.payable() {
             if lane.settled || self.now > lane.expires() + limits::VOUCHER_LATE_MS {
                 return Err("late");
@@ -239,6 +307,10 @@ impl Model {
             segments: claim.segments.max(segments) - segments,
         };
         self.payments.push((stream, self.now, micros));
+        if let Some((_, pool)) = &mut self.sessions.get_mut(&claim.session).unwrap().frozen {
+            *pool -= micros;
+            assert!(*pool >= 0, "what can be paid was set aside");
+        }
         self.earned.push((epoch, lane.operator.clone(), earned));
         let lane = self.lanes.get_mut(&(claim.session, claim.edge)).unwrap();
         lane.booked.push((WallTime(self.now), claim.payable, claim.segments.max(segments)));
@@ -247,11 +319,27 @@ impl Model {
 
     pub(crate) fn pass(&mut self, ms: u64) {
         self.now += ms;
+        let open: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, session)| !session.over).map(|(id, _)| *id).collect();
+        for id in open {
+            self.freeze(id);
+        }
         let mut waiting = BTreeSet::new();
+        let mut ending = BTreeSet::new();
         for ((session, _), lane) in &mut self.lanes {
-            lane.settled |= self.now > lane.expires() + limits::VOUCHER_LATE_MS;
+            let late = self.now > lane.expires() + limits::VOUCHER_LATE_MS;
+            if late && !lane.settled {
+                lane.settled = true;
+                ending.insert(*session);
+            }
             if !lane.settled {
                 waiting.insert(*session);
+            }
+        }
+        for id in ending {
+            if let Some((bound, pool)) = self.sessions[&id].frozen {
+                let pool = pool.min(self.need(id, bound));
+                self.sessions.get_mut(&id).unwrap().frozen = Some((bound, pool));
             }
         }
         for (id, session) in &mut self.sessions {

@@ -5,7 +5,10 @@ use millstream_ledger::{
     Account, Kind, Ledger, Terms, book,
     epoch::Epoch,
     grant,
-    limits::{GRANT_BYTES_MIN, GRANT_MS, LANES_PER_SESSION_MAX, VOUCHER_LATE_MS},
+    limits::{
+        FIRST_COVER_MIN_MS, FREEZE_AFTER_MS, FREEZE_WAIT_MS, GRANT_BYTES_MIN, GRANT_MS,
+        LANES_PER_SESSION_MAX, VOUCHER_LATE_MS,
+    },
     rows::Damaged,
     session, stream as terms,
     voucher::{Bringer, Refused, Verified},
@@ -570,4 +573,117 @@ fn a_stream_that_is_removed_leaves_its_history_on_disk_and_its_name_free() {
     stage.crash();
     assert!(stage.ledger.stream(&demo).is_none());
     stage.ledger.set_stream(&demo, &name("other"), live(1, 1)).unwrap();
+}
+
+#[test]
+fn who_joins_and_leaves_in_a_loop_locks_no_budget() {
+    // A thousand hours of one viewer.
+    let funds = price_of(3_600_000 * SECOND);
+    let (mut stage, demo) = Stage::live(PRICE, funds, funds);
+    let mut viewers = Vec::new();
+    for n in 0..200 {
+        let viewer = stage.join(n, &demo);
+        for n in [0, 2] {
+            stage.grant(&viewer, n).unwrap();
+        }
+        stage.ledger.close(viewer.session, stage.now);
+        viewers.push(viewer);
+    }
+    assert!(stage.balance(&broadcaster()) >= funds / 10 * 9, "all of them within a moment");
+    stage.pass(FREEZE_AFTER_MS);
+    stage.publish(&demo, 130 * SECOND);
+    stage.pass(FREEZE_AFTER_MS);
+    let honest = price_of(70 * SECOND * 105 / 100) + 3;
+    assert!(stage.reserve(&demo) <= 200 * honest, "what could honestly be watched, once a session");
+    assert!(stage.balance(&broadcaster()) >= funds / 100 * 99);
+    // Each of them was honest after all: edges bring what was signed, much later, up to the bound.
+    stage.pass(VOUCHER_LATE_MS);
+    for viewer in &viewers {
+        stage.bring(&viewer.voucher(edge(2), 30 * SECOND)).unwrap();
+        stage.bring(&viewer.voucher(edge(0), 43 * SECOND + SECOND / 2)).unwrap();
+        let refused = stage.bring(&viewer.voucher(edge(2), 30 * SECOND + 1)).unwrap_err();
+        assert_eq!(refused.code(), "over_bound");
+        assert!(!refused.may_pass_later(), "nobody watches any more");
+    }
+    assert_eq!(stage.earned(0), 200 * price_of(43 * SECOND + SECOND / 2));
+    assert_eq!(stage.earned(2), 200 * price_of(30 * SECOND));
+    stage.pass(GRANT_MS);
+    assert_eq!(stage.reserve(&demo), 0);
+    stage.commit();
+    stage.disk.audit().unwrap();
+}
+
+#[test]
+fn a_frozen_bound_survives_a_restart_with_what_is_set_aside_for_it() {
+    let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
+    let viewer = stage.join(1, &demo);
+    for n in [0, 2] {
+        stage.grant(&viewer, n).unwrap();
+    }
+    stage.ledger.close(viewer.session, stage.now);
+    stage.commit();
+    stage.crash();
+    stage.pass(1);
+    stage.pass(FREEZE_AFTER_MS);
+    stage.publish(&demo, 121 * SECOND);
+    stage.pass(FREEZE_AFTER_MS);
+    assert!(stage.ledger.session(viewer.session).unwrap().bound().is_some(), "closed before the crash");
+    stage.commit();
+    let reserve = stage.reserve(&demo);
+    stage.crash();
+    assert_eq!(stage.reserve(&demo), reserve);
+    stage.publish(&demo, 500 * SECOND);
+    assert_eq!(stage.bring(&viewer.voucher(edge(0), 65 * SECOND)).unwrap_err().code(), "over_bound");
+    stage.bring(&viewer.voucher(edge(2), 64 * SECOND)).expect("its own and the other's reserve");
+}
+
+#[test]
+fn a_bound_waits_for_the_packagers_report_but_not_for_ever() {
+    let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
+    let viewers = [stage.join(1, &demo), stage.join(2, &demo)];
+    for viewer in &viewers {
+        stage.grant(viewer, 0).unwrap();
+    }
+    // The packager does not reach the tracker for a while.
+    stage.pass(100_000);
+    stage.ledger.close(viewers[0].session, stage.now);
+    stage.pass(60_000);
+    let voucher = viewers[0].voucher(edge(0), 150 * SECOND);
+    assert!(stage.bring(&voucher).unwrap_err().may_pass_later());
+    stage.publish(&demo, 280 * SECOND);
+    stage.pass(FREEZE_AFTER_MS);
+    stage.bring(&voucher).expect("it was published while the viewer watched");
+    stage.ledger.close(viewers[1].session, stage.now);
+    stage.pass(FREEZE_WAIT_MS);
+    assert!(stage.ledger.session(viewers[1].session).unwrap().bound().is_some());
+}
+
+#[test]
+fn a_lane_that_ends_before_the_other_leaves_its_reserve_to_it() {
+    let (mut stage, demo) = Stage::live(PRICE, PLENTY, PLENTY);
+    let viewer = stage.join(1, &demo);
+    stage.grant(&viewer, 0).unwrap();
+    stage.pass(60_000);
+    stage.publish(&demo, 180 * SECOND);
+    stage.grant(&viewer, 2).unwrap();
+    stage.ledger.close(viewer.session, stage.now);
+    stage.pass(FREEZE_AFTER_MS);
+    stage.publish(&demo, 190 * SECOND);
+    stage.pass(FREEZE_AFTER_MS);
+    stage.pass(GRANT_MS + VOUCHER_LATE_MS - 70_000);
+    assert!(stage.ledger.lane(viewer.session, edge(0)).unwrap().state().settled);
+    stage.bring(&viewer.voucher(edge(2), 130 * SECOND)).expect("all of it from one edge");
+    assert_eq!(stage.earned(2), price_of(130 * SECOND));
+}
+
+#[test]
+fn even_a_small_first_grant_lasts_until_the_next() {
+    // A gibibyte's worth.
+    let (mut stage, demo) = Stage::live(PRICE, i64::from(PRICE), PLENTY);
+    let viewer = stage.join(1, &demo);
+    let first = stage.grant(&viewer, 0).unwrap();
+    assert_eq!(first.cap_bytes, RATE.bytes_in_ms(FIRST_COVER_MIN_MS));
+    stage.bring(&viewer.voucher(edge(0), first.cap_bytes / 2)).unwrap();
+    let second = stage.grant(&viewer, 0).unwrap();
+    assert!(second.cap_bytes > 2 * first.cap_bytes, "and grows: {second:?}");
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_ledger::{Account, Promised, Terms, grant, session::Lane, voucher::Bringer};
+use millstream_ledger::{Account, Promised, Terms, grant, limits, session::Lane, voucher::Bringer};
 use millstream_model::{Micros, Price, SessionId};
 use millstream_wire::{
     session::{Grant, Receipt, Voucher},
@@ -121,7 +121,7 @@ impl World {
                 if let Some(id) = self.seats.get(&viewer) {
                     self.stage.ledger.close(*id, self.stage.now);
                     if let Some(session) = self.model.sessions.get_mut(id) {
-                        session.closed = true;
+                        session.close(self.stage.now.0);
                     }
                 }
             }
@@ -170,6 +170,7 @@ impl World {
         let counter = &mut self.counters[usize::from(n % 2)];
         *counter += bytes;
         self.stage.publish(&stream, *counter);
+        self.model.reported.insert(stream.clone(), now.0);
         let known = self.stage.ledger.stream(&stream).unwrap().published();
         assert_eq!(known, *counter);
         if self.model.total(&stream) < *counter {
@@ -197,6 +198,8 @@ impl World {
             closed: false,
             over: false,
             base,
+            closing: None,
+            frozen: None,
         };
         self.model.sessions.insert(viewer.session, session);
         self.seats.insert(seat, viewer.session);
@@ -285,6 +288,11 @@ impl World {
         self.waiting.clear();
         let now = self.stage.now;
         self.model = self.model_on_disk.clone();
+        // When sessions were closed and packagers heard of is not stored.
+        self.model.reported.clear();
+        for session in self.model.sessions.values_mut().filter(|session| session.closing.is_some()) {
+            session.closing = Some((now.0, now.0 + limits::FREEZE_AFTER_MS));
+        }
         self.model.pass(now.0 - self.model.now);
         self.stage.ledger.tick(now);
         // The packager reports again: it is cumulative.
@@ -309,6 +317,7 @@ impl World {
     }
 
     pub(crate) fn check(&self) {
+        self.check_unsettled();
         let balances: BTreeMap<Account, Micros> = self
             .stage
             .ledger
@@ -326,8 +335,12 @@ impl World {
             };
             assert_eq!(state.payable, lane.payable());
             assert_eq!(i128::from(state.paid.0), lane.paid());
-            assert_eq!(i128::from(state.reserved.0), lane.held());
             assert_eq!(state.settled, lane.settled);
+        }
+        for (id, session) in self.stage.ledger.sessions() {
+            let held: i128 = session.lanes().map(|lane| i128::from(lane.state().reserved.0)).sum();
+            assert_eq!(held, self.model.held(id));
+            assert_eq!(session.bound(), self.model.sessions[&id].frozen.map(|(bound, _)| bound));
         }
         let open_sessions = self.model.sessions.values().filter(|session| !session.over).count();
         assert_eq!(self.stage.ledger.sessions().count(), open_sessions);
@@ -342,6 +355,22 @@ impl World {
     }
 
     /// After everything is written: every way to count what was earned gives the same.
+    /// The counts of unsettled lanes against a count of all lanes.
+    fn check_unsettled(&self) {
+        let ledger = &self.stage.ledger;
+        for n in 0..4 {
+            let open = |of: &str| {
+                let sessions = ledger.sessions().filter(|(_, session)| session.stream().as_str() == of);
+                let lanes = sessions.flat_map(|(_, session)| session.lane(edge(n)));
+                lanes.filter(|lane| !lane.state().settled).count()
+            };
+            let (even, odd) = (open("even"), open("odd"));
+            assert_eq!(ledger.lanes_of(edge(n)), even + odd);
+            assert_eq!(ledger.carries(edge(n), &stream("even")), even > 0);
+            assert_eq!(ledger.carries(edge(n), &stream("odd")), odd > 0);
+        }
+    }
+
     pub(crate) fn check_disk(&mut self) {
         self.take(Step::Take);
         self.take(Step::Write);
