@@ -18,6 +18,7 @@ use crate::{
     },
     open::{Open, control},
     port::{Admission, Input, Output, Stats},
+    rate::Rate,
 };
 
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub struct Lane {
     now: (Instant, WallTime),
     heard: Instant,
     pinged: Option<Instant>,
+    /// Frames that the viewer sends.
     rate: Rate,
 }
 
@@ -64,7 +66,7 @@ impl Lane {
             now: (now, wall),
             heard: now,
             pinged: None,
-            rate: Rate { level: 0, at: now },
+            rate: Rate::new(FRAMES_BURST, FRAMES_PER_SECOND, now),
         }
     }
 
@@ -94,7 +96,7 @@ impl Lane {
             (Input::Busy, Phase::Open(open)) => open.busy(true),
             (Input::Writable, Phase::Open(open)) => open.busy(false),
             (Input::Changed, Phase::Open(open)) => open.changed(),
-            (Input::Record(found), Phase::Open(open)) => open.record(found, stats, outputs),
+            (Input::Record(found), Phase::Open(open)) => open.record(found, now, stats, outputs),
             (Input::Piece(found), Phase::Open(open)) => open.piece(found, now, stats, outputs),
             // Said too early or twice by the program: there is nothing that they could change.
             (
@@ -116,7 +118,7 @@ impl Lane {
             return Some(output);
         }
         match &mut self.phase {
-            Phase::Open(open) => open.ask(),
+            Phase::Open(open) => open.ask(self.now.0),
             Phase::Greeting | Phase::Opening { .. } | Phase::Closed { .. } => None,
         }
     }
@@ -281,7 +283,7 @@ impl Lane {
         let Self { phase, outputs, stats, .. } = self;
         let Phase::Opening { grant, early, described } = phase else { return };
         let (grant, early, described) = (grant.clone(), std::mem::take(early), described.take());
-        let mut open = Open::new(*grant, admission.credit);
+        let mut open = Open::new(*grant, admission.credit, now);
         if let Some(newer) = admission.grant {
             // It was checked when it came; a lane's grants differ in serial, cap and expiry alone.
             let _ = open.renew(newer, &self.local, stats, outputs);
@@ -308,27 +310,5 @@ impl Lane {
 
     fn close(&mut self) {
         self.phase = Phase::Closed { credit: self.credit() };
-    }
-}
-
-/// Bounds how many frames a viewer may send: a bucket that drains.
-#[derive(Debug)]
-struct Rate {
-    /// Micro-frames in the bucket.
-    level: u64,
-    at: Instant,
-}
-
-impl Rate {
-    fn take(&mut self, frames: u64, now: Instant) -> bool {
-        let drained = now.0.saturating_sub(self.at.0).saturating_mul(FRAMES_PER_SECOND);
-        self.at = self.at.max(now);
-        self.level = self.level.saturating_sub(drained);
-        let level = self.level + frames * 1_000_000;
-        let fits = level <= FRAMES_BURST * 1_000_000;
-        if fits {
-            self.level = level;
-        }
-        fits
     }
 }

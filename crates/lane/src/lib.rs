@@ -23,6 +23,7 @@ pub mod limits;
 mod open;
 mod port;
 mod queue;
+mod rate;
 
 pub use credit::{Claim, Credit};
 pub use greeting::{Local, Reach, Refusal};

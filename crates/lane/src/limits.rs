@@ -45,6 +45,13 @@ pub const FRAMES_BURST: u64 = 512;
 /// Frames a second after that.
 pub const FRAMES_PER_SECOND: u64 = 256;
 
+/// Bytes of records that may go at once: what an edge keeps of several renditions. Nobody pays for records, so a viewer
+/// that has them sent again and again must wait.
+pub const RECORDS_BURST: u64 = 512 << 10;
+
+/// Bytes of records a second after that: twice what 32 renditions of 250 ms parts come to.
+pub const RECORDS_PER_SECOND: u64 = 128 << 10;
+
 /// A voucher counts for so many frames: checking P-256 costs far more than reading.
 pub const VOUCHER_FRAMES: u64 = 8;
 

@@ -14,9 +14,10 @@ use millstream_wire::{
 use crate::{
     credit::{Claim, Credit, Judged},
     greeting::{Local, Refusal, check_grant, refusal},
-    limits::{BLOCKED_MS, REQUEST_MS},
+    limits::{BLOCKED_MS, RECORDS_BURST, RECORDS_PER_SECOND, REQUEST_MS},
     port::{Channel, Found, Lookup, Output, Stats},
     queue::{Queue, Run},
+    rate::Rate,
 };
 
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct Open {
     pub(crate) credit: Credit,
     subscriptions: BTreeMap<RenditionId, Subscribed>,
     queue: Queue,
+    /// Bytes of records sent.
+    records: Rate,
     busy: bool,
     blocked: Option<Blocked>,
     asked: Option<Asked>,
@@ -58,12 +61,13 @@ pub(crate) struct Open {
 type Outputs = VecDeque<Output>;
 
 impl Open {
-    pub(crate) fn new(grant: Signed<Grant>, credit: Credit) -> Self {
+    pub(crate) fn new(grant: Signed<Grant>, credit: Credit, now: Instant) -> Self {
         Self {
             grant,
             credit,
             subscriptions: BTreeMap::new(),
             queue: Queue::new(),
+            records: Rate::new(RECORDS_BURST, RECORDS_PER_SECOND, now),
             busy: false,
             blocked: None,
             asked: None,
@@ -211,16 +215,17 @@ impl Open {
         self.busy = busy;
     }
 
-    /// The next question: records of all renditions before pieces of any, so that every deadline is known early.
-    pub(crate) fn ask(&mut self) -> Option<Output> {
+    /// The next question: records of all renditions before pieces of any, so that every deadline is known early. Records
+    /// wait when there were too many of them, and hold up no piece.
+    pub(crate) fn ask(&mut self, now: Instant) -> Option<Output> {
         // A question that was not answered is one that nobody could answer.
         match self.asked.take() {
             Some(Asked::Record(rendition)) => self.record_waits(rendition),
             Some(Asked::Piece(_)) => self.queue.wait(),
             None => {}
         }
-        let described = !self.catalog.is_empty();
-        let open = self.subscriptions.iter().find(|(_, subscribed)| described && !subscribed.waiting);
+        let records = !self.catalog.is_empty() && self.records.has_room(now);
+        let open = self.subscriptions.iter().find(|(_, subscribed)| records && !subscribed.waiting);
         if let Some((rendition, subscribed)) = open {
             self.asked = Some(Asked::Record(*rendition));
             return Some(Output::Record { rendition: *rendition, from: subscribed.next });
@@ -233,7 +238,13 @@ impl Open {
         Some(Output::Piece { rendition: run.rendition, number: run.number, index: run.next() })
     }
 
-    pub(crate) fn record(&mut self, found: Option<Found>, stats: &mut Stats, out: &mut Outputs) {
+    pub(crate) fn record(
+        &mut self,
+        found: Option<Found>,
+        now: Instant,
+        stats: &mut Stats,
+        out: &mut Outputs,
+    ) {
         let Some(Asked::Record(rendition)) = self.asked else { return };
         self.asked = None;
         let Some(found) = found else { return self.record_waits(rendition) };
@@ -247,6 +258,7 @@ impl Open {
         }
         subscribed.next = Some(found.number.saturating_add(1));
         stats.records += 1;
+        self.records.charge(found.message.len() as u64, now);
         out.push_back(Output::Send { channel: Channel::Control, message: found.message });
         if subscribed.pieces {
             self.queue.push(rendition, found.number, found.size);
@@ -311,7 +323,9 @@ impl Open {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let blocked = self.blocked.map(|blocked| Instant(blocked.since.0.saturating_add(BLOCKED_MS * 1_000)));
-        [blocked, self.queue.deadline()].into_iter().flatten().min()
+        let wanted = self.subscriptions.values().any(|subscribed| !subscribed.waiting);
+        let records = self.records.room_at().filter(|_| wanted);
+        [blocked, self.queue.deadline(), records].into_iter().flatten().min()
     }
 
     pub(crate) fn timeout(

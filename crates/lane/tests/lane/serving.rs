@@ -258,3 +258,65 @@ fn no_more_is_asked_for_than_the_transport_takes() {
     let asked = world.outputs.iter().filter(|output| matches!(output, Output::Piece { .. })).count();
     assert_eq!(asked, 3);
 }
+
+/// Bytes of records sent so far.
+fn record_bytes(world: &World) -> u64 {
+    let is_record = |frame: &&Frame| matches!(frame, Frame::Request(_));
+    world.frames.iter().filter(is_record).map(|frame| frame.encode().len() as u64).sum()
+}
+
+#[test]
+fn who_has_all_records_sent_again_and_again_waits() {
+    let mut world = World::open(&grant());
+    world.handle(Input::Busy);
+    // What an edge keeps: the records of these are small, so there are more.
+    for number in 1..=10_000 {
+        world.shelf.parts.insert((VIDEO, number), 100);
+    }
+    let seconds = 30;
+    for _ in 0..seconds * 100 {
+        world.subscribe(VIDEO, Records, 1);
+        world.wait(Duration::from_millis(10));
+    }
+    assert!(world.closed.is_none(), "it is slow, not thrown out");
+    let bytes = record_bytes(&world);
+    assert!(bytes <= RECORDS_BURST + seconds * RECORDS_PER_SECOND + 1_000, "{bytes}");
+    assert!(bytes >= RECORDS_BURST, "{bytes}");
+    // Pieces go on meanwhile.
+    world.handle(Input::Writable);
+    world.request(VIDEO, 1, 0, 1);
+    assert_eq!(world.pieces(), [(1, 0)]);
+}
+
+#[test]
+fn records_that_had_to_wait_come_without_being_asked_for_again() {
+    let mut world = World::open(&grant());
+    for number in 1..=200_000 {
+        world.shelf.parts.insert((VIDEO, number), 100);
+    }
+    world.subscribe(VIDEO, Records, 1);
+    let first = world.records(VIDEO).len();
+    assert!(first < 200_000);
+    for _ in 0..60 {
+        world.wait(Duration::from_secs(1));
+        world.say(&Frame::Ping(1));
+    }
+    assert_eq!(world.records(VIDEO), (1..=200_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_viewer_that_switches_to_and_fro_and_starts_anew_waits_for_nothing() {
+    let mut world = World::open(&grant());
+    for number in 1..=240 {
+        world.shelf.parts.insert((VIDEO, number), 100);
+        world.shelf.parts.insert((AUDIO, number), 100);
+    }
+    for _ in 0..20 {
+        for (rendition, other) in [(VIDEO, AUDIO), (AUDIO, VIDEO)] {
+            world.frames.clear();
+            world.subscribe(other, Nothing, 0);
+            world.subscribe(rendition, Pieces, 1);
+            assert_eq!(world.records(rendition).len(), 240);
+        }
+    }
+}

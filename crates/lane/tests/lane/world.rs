@@ -207,7 +207,7 @@ impl World {
     fn record(&self, rendition: RenditionId, from: Option<u64>) -> Option<Found> {
         let from = from.unwrap_or(self.shelf.start);
         let mut after = self.shelf.parts.range((rendition, from)..=(rendition, u64::MAX));
-        // A gap stands for the record: it carries the same numbers and needs no signature here.
+        // A request stands for the record: it carries the same numbers and needs no signature here.
         let frame = |number| Frame::Request(Span { rendition, number, first: 0, count: 1 });
         after.next().map(|((_, number), size)| Found {
             number: *number,
