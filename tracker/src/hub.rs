@@ -5,6 +5,7 @@
 //! sockets, JSON, SQL.
 
 mod placing;
+mod refusal;
 
 use std::{
     net::IpAddr,
@@ -378,9 +379,9 @@ impl Hub {
     /// A renewed grant.
     pub(crate) async fn renew(&self, session: SessionId, edge: EdgeId) -> Result<Signed<Grant>, Fault> {
         let stream = self.sessions.get(&session).map(|session| session.stream.clone());
-        let stream = stream.ok_or_else(|| fault(FaultCode::BadRequest, "the session is over"))?;
+        let stream = stream.ok_or_else(|| fault(FaultCode::BadProof, "the session is over"))?;
         let renewed = self.money.renew(session, edge, self.rate(&stream)).await;
-        renewed.map_err(|refused| fault(FaultCode::NoFunds, refused))
+        renewed.map_err(|refused| fault(refusal::code(&refused), refused))
     }
 
     /// Notes how a viewer fares.
