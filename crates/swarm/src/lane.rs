@@ -32,6 +32,16 @@ pub(crate) enum Phase {
     Left,
 }
 
+/// What an edge was told to bring of a rendition.
+#[derive(Debug)]
+struct Told {
+    want: Subscription,
+    /// The first part that it is to push.
+    from: u64,
+    /// Until when pieces may arrive that it was to push before.
+    lands: Instant,
+}
+
 /// A lane and its connection.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -64,11 +74,7 @@ pub(crate) struct Lane {
     pub(crate) pinged: Instant,
     pub(crate) renew_at: Instant,
     /// What the edge was last told, per rendition.
-    pub(crate) told: Map<RenditionId, Subscription>,
-    /// The first part of a rendition that it is to push.
-    pushes: Map<RenditionId, u64>,
-    /// Until when pieces of a rendition may arrive that were taken back on their way.
-    landing: Map<RenditionId, Instant>,
+    told: Map<RenditionId, Told>,
     /// Pieces it sent without having been asked.
     pub(crate) unasked: u32,
 }
@@ -99,8 +105,6 @@ impl Lane {
             pinged: now,
             renew_at: now,
             told: Map::new(),
-            pushes: Map::new(),
-            landing: Map::new(),
             unasked: 0,
         }
     }
@@ -119,7 +123,6 @@ impl Lane {
         self.attempts = 0;
         self.vouched.1 = now;
         self.told.clear();
-        self.landing.clear();
     }
 
     /// The connection is gone: when to try again.
@@ -151,26 +154,25 @@ impl Lane {
         from: u64,
         now: Instant,
     ) -> bool {
-        let told = self.told.get(&rendition).copied().unwrap_or(Subscription::Nothing);
-        if told == want {
+        let nothing = || Told { want: Subscription::Nothing, from: 0, lands: Instant(0) };
+        let told = self.told.or_insert_with(rendition, nothing);
+        if told.want == want {
             return false;
         }
-        if told == Subscription::Pieces {
-            self.landing.insert(rendition, now + core::time::Duration::from_millis(LANDING_MS));
+        if told.want == Subscription::Pieces {
+            told.lands = now + core::time::Duration::from_millis(LANDING_MS);
         } else if want == Subscription::Pieces {
-            let since = self.landing.get(&rendition).filter(|until| now <= **until);
-            let before = since.and_then(|_| self.pushes.get(&rendition)).copied();
-            self.pushes.insert(rendition, before.map_or(from, |before| before.min(from)));
+            told.from = if now <= told.lands { told.from.min(from) } else { from };
         }
-        self.told.insert(rendition, want);
+        told.want = want;
         true
     }
 
     /// This part may come without having been asked for: the edge pushes the rendition, or did just now.
     pub(crate) fn may_push(&self, rendition: RenditionId, number: u64, now: Instant) -> bool {
-        let pushes = self.told.get(&rendition) == Some(&Subscription::Pieces);
-        let lands = self.landing.get(&rendition).is_some_and(|until| now <= *until);
-        (pushes || lands) && self.pushes.get(&rendition).is_some_and(|from| number >= *from)
+        self.told.get(&rendition).is_some_and(|told| {
+            (told.want == Subscription::Pieces || now <= told.lands) && number >= told.from
+        })
     }
 
     /// Whether the edge bears that `bytes` more come in vain, with room to spare for what is on its way.

@@ -225,14 +225,10 @@ impl Rendition {
 
     /// A segment lies behind what is known, wholly or in part, or behind a hole that will not be filled.
     pub(crate) fn is_gone(&self, segment: u64) -> bool {
-        let begins_by = |part: &Part| part.record.segment <= segment;
-        let known = self.parts.first_key_value().is_some_and(|(_, part)| !begins_by(part));
-        let cut = self.numbers(segment).first().is_some_and(|first| {
-            let is_oldest = self.parts.first_key_value().is_some_and(|(oldest, _)| oldest == first);
-            is_oldest && !self.parts[first].record.first
-        });
-        let passed = self.floor.and_then(|floor| self.parts.get(&floor)).is_some_and(|part| !begins_by(part));
-        known || cut || passed
+        let behind = |part: &Part| part.record.segment > segment;
+        let cut = |part: &Part| part.record.segment == segment && !part.record.first;
+        let known = self.parts.first_key_value().is_some_and(|(_, oldest)| behind(oldest) || cut(oldest));
+        known || self.floor.and_then(|floor| self.parts.get(&floor)).is_some_and(behind)
     }
 
     /// A part lies behind what is known, and not in a hole that may be filled.
