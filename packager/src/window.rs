@@ -13,6 +13,7 @@ use bytes::Bytes;
 use millstream_model::{Instant, RenditionId};
 use millstream_playlist::{self as playlist, Options, Report, reload::Head};
 use millstream_wire::{
+    chain::CATALOGS_MAX,
     media::{Catalog, Record},
     sign::Signed,
 };
@@ -84,14 +85,23 @@ impl Window {
         Self { config, catalogs: Vec::new(), lanes: BTreeMap::new(), bytes: 0 }
     }
 
-    /// Takes the newest catalog.
+    /// Takes the newest catalog. Receivers remember as many as stay here; media that older ones describe is of no use to
+    /// them any more and goes.
     pub fn catalog(&mut self, catalog: Signed<Catalog>) {
+        self.bytes += catalog_cost(&catalog);
         self.catalogs.push(catalog);
+        while self.catalogs.len() > CATALOGS_MAX {
+            self.bytes -= catalog_cost(&self.catalogs.remove(0));
+        }
+        self.let_undescribed_go();
         self.forget_catalogs();
     }
 
     /// Takes the newest part of its rendition.
     pub fn push(&mut self, record: Signed<Record>, data: Bytes, now: Instant) {
+        if self.oldest_described().is_some_and(|oldest| described_by(&record) < oldest) {
+            return;
+        }
         let held = Held { record, data, at: now };
         self.bytes += held.cost();
         self.lanes.entry(held.record.unverified().rendition).or_default().push_back(held);
@@ -304,22 +314,50 @@ impl Window {
         true
     }
 
+    /// Generation and version of the oldest catalog.
+    fn oldest_described(&self) -> Option<(u32, u32)> {
+        let oldest = self.catalogs.first()?.unverified();
+        Some((oldest.generation, oldest.version))
+    }
+
+    /// Lets parts go that no catalog here describes. A segment's parts name one catalog, so whole segments go.
+    fn let_undescribed_go(&mut self) {
+        let Some(oldest) = self.oldest_described() else { return };
+        for lane in self.lanes.values_mut() {
+            while lane.front().is_some_and(|held| described_by(&held.record) < oldest) {
+                if let Some(held) = lane.pop_front() {
+                    self.bytes -= held.cost();
+                }
+            }
+        }
+    }
+
     /// Keeps the catalogs that records here name, and the newest.
     fn forget_catalogs(&mut self) {
-        let oldest = self
-            .lanes
-            .values()
-            .filter_map(|lane| lane.front())
-            .map(|held| (held.record.unverified().generation, held.record.unverified().catalog))
-            .min();
-        let mut left = self.catalogs.len();
-        self.catalogs.retain(|catalog| {
-            let catalog = catalog.unverified();
+        let oldest =
+            self.lanes.values().filter_map(|lane| lane.front()).map(|held| described_by(&held.record)).min();
+        let (mut left, mut bytes) = (self.catalogs.len(), 0);
+        self.catalogs.retain(|signed| {
+            let catalog = signed.unverified();
             let needed = oldest.is_some_and(|oldest| (catalog.generation, catalog.version) >= oldest);
             left -= 1;
-            needed || left == 0
+            let stays = needed || left == 0;
+            bytes += if stays { 0 } else { catalog_cost(signed) };
+            stays
         });
+        self.bytes -= bytes;
     }
+}
+
+/// Generation and version of the catalog that a record names.
+const fn described_by(record: &Signed<Record>) -> (u32, u32) {
+    let record = record.unverified();
+    (record.generation, record.catalog)
+}
+
+/// What a catalog costs: its bytes, what was read of them, and as much as a record beside.
+fn catalog_cost(catalog: &Signed<Catalog>) -> usize {
+    2 * catalog.bytes().len() + RECORD_BYTES
 }
 
 #[cfg(test)]

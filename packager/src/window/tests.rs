@@ -1,7 +1,7 @@
 //! What stays, what goes, and what is said of it.
 
 use millstream_playlist::check;
-use millstream_segmenter::{AUDIO, VIDEO};
+use millstream_segmenter::{AUDIO, Media, VIDEO};
 
 use super::*;
 use crate::{
@@ -64,8 +64,8 @@ fn old_segments_go_as_a_whole() {
     assert_eq!(world.segments(VIDEO), [5, 6, 7, 8, 9, 10]);
     assert_eq!(world.segments(AUDIO), [5, 6, 7, 8, 9, 10]);
     assert_eq!(world.window.parts(VIDEO).next().unwrap().record.unverified().part, 0);
-    let bytes: usize = 2 * 41 * (1_000 + RECORD_BYTES);
-    assert_eq!(world.window.bytes(), bytes);
+    let catalogs: usize = world.window.catalogs().iter().map(catalog_cost).sum();
+    assert_eq!(world.window.bytes(), 2 * 41 * (1_000 + RECORD_BYTES) + catalogs);
 }
 
 #[test]
@@ -193,6 +193,36 @@ fn the_newest_records_go_back_to_where_a_decoder_can_start() {
     assert_eq!(oldest(2..=8), [32, 40], "back to the keyframe; audio starts anywhere");
     assert_eq!(oldest(2..=2), [40, 40], "a bound is a bound");
     assert_eq!(oldest(4..=8), [0, 24], "as many as are asked for, and on to the next keyframe");
+}
+
+#[test]
+fn a_publisher_that_changes_all_the_time_takes_no_more_than_its_share() {
+    let mut world = World::new(config(60_000, usize::MAX));
+    let mut held = 0;
+    for change in 0..500_u16 {
+        let mut tracks = tracks();
+        let Media::Video { width, .. } = &mut tracks[0].media else { panic!() };
+        *width = 320 + change % 2 * 16;
+        if let Some(catalog) = world.signer.tracks(&tracks, NOW) {
+            world.window.catalog(catalog);
+        }
+        world.video.cut();
+        world.audio.cut();
+        world.run(1);
+        held = held.max(world.window.bytes());
+        let catalogs = world.window.catalogs();
+        assert!(catalogs.len() <= CATALOGS_MAX);
+        let oldest = catalogs[0].unverified().version;
+        for rendition in [VIDEO, AUDIO] {
+            assert!(world.window.parts(rendition).all(|held| held.record.unverified().catalog >= oldest));
+            assert!(world.window.newest(rendition).is_some());
+        }
+    }
+    // Two parts of a kilobyte each for every catalog, and these: counted, and no more of them than receivers know.
+    let catalogs: usize = world.window.catalogs().iter().map(catalog_cost).sum();
+    let parts: usize = [VIDEO, AUDIO].iter().flat_map(|id| world.window.parts(*id)).map(Held::cost).sum();
+    assert_eq!(world.window.bytes(), catalogs + parts);
+    assert!(held < 64 * 1024, "{held}");
 }
 
 #[test]
