@@ -207,7 +207,8 @@ fn messages(vectors: &Value, keep: &dyn Fn(&str, &str, &[u8])) {
         "packager-report",
         serde_json::json!({
             "packager": key("packager"), "origin": "http://origin",
-            "streams": [{"stream": "demo", "state": "live", "catalog": signed("catalog"), "published": [{"at": 1, "bytes": 2}]}],
+            "streams": [{"stream": "demo", "generation": 1, "state": "live", "catalog": signed("catalog"),
+                "published": [{"run": base64(&[8; 16]), "bytes": 2}]}],
         }),
     );
     let header = base64(br#"{"alg":"EdDSA","typ":"JWT"}"#);

@@ -88,11 +88,7 @@ fn one_form<T: Body + Clone + PartialEq + std::fmt::Debug>(bytes: &Bytes) {
     let again = Signed::assemble(signed.unverified().clone(), signature);
     assert_eq!(again.bytes(), bytes, "an object has one encoding");
     assert_eq!(again, signed);
-    // A catalog may be longer than any text that is read; nothing else is.
-    match signed.to_string().parse::<Signed<T>>() {
-        Ok(read) => assert_eq!(read, signed),
-        Err(error) => assert!(matches!(error, Error::Over { .. }) && bytes.len() > 12_000, "{error}"),
-    }
+    assert_eq!(signed.to_string().parse::<Signed<T>>().as_ref(), Ok(&signed));
     // Of what is no key of ours, nothing holds.
     assert!(signed.digest() != Hash([0; 32]));
 }

@@ -18,11 +18,12 @@ use millstream_service::Secret;
 use millstream_wire::{
     media::Delegation,
     sign::{Context, Signed},
+    tracker::next_generation,
 };
 
 pub use self::{
     local::{Local, LocalStream},
-    tracker::{Config as TrackerConfig, Tracker},
+    tracker::{Config as TrackerConfig, Tracker, Unreported},
 };
 use crate::{
     clock::Clock,
@@ -42,6 +43,8 @@ pub struct Permission {
     pub tracker: Option<TrackerId>,
     /// Anybody may watch.
     pub public: bool,
+    /// The highest generation that this packager had used when it asked for this one.
+    pub above: u32,
 }
 
 impl Permission {
@@ -57,6 +60,19 @@ impl Permission {
             return Err(refusal("it has expired"));
         }
         Ok(self)
+    }
+
+    /// The delegation's generation.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.delegation.unverified().generation
+    }
+
+    /// Whether nobody else was given the stream since this packager was given `generation` of it. Where somebody was,
+    /// receivers believe nothing of that generation any more.
+    #[must_use]
+    pub fn follows(&self, generation: u32) -> bool {
+        next_generation(generation, self.above).is_none_or(|next| self.generation() <= next)
     }
 
     /// When to ask for another delegation: when three quarters of its time are over.

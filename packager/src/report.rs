@@ -1,163 +1,184 @@
 //! Tells the tracker every second which streams are here and how much of each was published.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+mod pending;
 
-use millstream_model::{PublicKey, StreamId};
-use millstream_service::tasks::Drain;
-use millstream_wire::{
-    media::Catalog,
-    sign::Signed,
-    tracker::{PackagerReport, Published, StreamReport},
-};
+use std::{sync::Arc, time::Duration};
 
-use crate::{gate::Gate, metrics::Metrics, stream::Stream, streams::Streams};
+use millstream_model::PublicKey;
+use millstream_service::{
+    data::{self, Folder},
+    tasks::Drain,
+};
+use millstream_wire::tracker::{PackagerReport, Published};
+use tokio::time::Instant;
+
+use self::pending::{Left, Pending, Seen};
+use crate::{
+    gate::{Gate, Tracker, Unreported},
+    metrics::Metrics,
+    stream::Stream,
+    streams::Streams,
+};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The catalog is told again after so many reports, for a tracker that lost its memory.
-const CATALOG_EVERY: u32 = 10;
+/// How often the disk is told of counts that no tracker takes: a crash then costs edges that much of an outage.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// Counts kept of one stream while the tracker does not take reports: ten minutes of them. When there are more,
-/// every other goes: each counts from the beginning, so the sum stays right and only the times get coarser.
-const PENDING_MAX: usize = 600;
+/// After the drain began, publishers' last parts are signed for about so long; then comes the last report.
+const LAST_AFTER: Duration = Duration::from_millis(300);
+
+/// Where counts wait for a tracker that takes them.
+const FILE: &str = "published.json";
+
+/// Bytes of that file at most: half a thousand streams with as many counters as there can be.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reports until the program drains.
 pub(crate) async fn run(
     gate: Arc<Gate>,
     streams: Arc<Streams>,
     packager: PublicKey,
+    folder: Arc<Folder>,
     metrics: Arc<Metrics>,
     drain: Drain,
 ) {
     let Some(tracker) = gate.tracker() else { return };
+    let mut kept = Kept::open(folder).await;
+    let mut reporter =
+        Reporter { tracker, packager, pending: Pending::new(kept.left.clone()), metrics, was_taken: true };
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut pending = Pending::default();
-    let mut was_taken = true;
     loop {
         let last = tokio::select! {
             _ = ticks.tick() => false,
             () = drain.begun() => true,
         };
-        let report =
-            PackagerReport { packager, origin: tracker.origin(), streams: pending.report(&streams.all()) };
-        // Nothing to say is said, too: it shows that the packager lives.
-        match tracker.report(&report).await {
-            Ok(()) => {
-                pending.taken(&report);
-                if !std::mem::replace(&mut was_taken, true) {
-                    tracing::info!("the tracker takes reports again");
-                }
-            }
-            Err(error) => {
-                metrics.reports_failed.inc();
-                if std::mem::replace(&mut was_taken, false) {
-                    tracing::warn!(error, "the tracker does not take reports; they are kept");
-                }
-            }
+        if last {
+            tokio::time::sleep(LAST_AFTER).await;
         }
+        reporter.round(streams.all().iter().map(|stream| see(stream)).collect()).await;
+        kept.keep(reporter.pending.left(), last).await;
         if last {
             return;
         }
     }
 }
 
-/// What the tracker does not know yet.
-#[derive(Debug, Default)]
-struct Pending {
-    streams: HashMap<StreamId, Told>,
+fn see(stream: &Stream) -> Seen {
+    stream.look(|inner| Seen {
+        stream: stream.id().clone(),
+        generation: inner.given,
+        state: inner.state,
+        catalog: inner.window.newest_catalog().cloned(),
+        published: Published { run: inner.run, bytes: inner.published_bytes },
+    })
 }
 
-#[derive(Debug, Default)]
-struct Told {
-    published: VecDeque<Published>,
-    bytes: u64,
-    catalog: Option<(u32, u32)>,
-    /// Reports since the catalog was told.
-    age: u32,
+struct Reporter<'a> {
+    tracker: &'a Tracker,
+    packager: PublicKey,
+    pending: Pending,
+    metrics: Arc<Metrics>,
+    was_taken: bool,
 }
 
-impl Pending {
-    fn report(&mut self, streams: &[Arc<Stream>]) -> Vec<StreamReport> {
-        self.streams.retain(|id, _| streams.iter().any(|stream| stream.id() == id));
-        streams.iter().map(|stream| self.stream(stream)).collect()
-    }
-
-    fn stream(&mut self, stream: &Stream) -> StreamReport {
-        let told = self.streams.entry(stream.id().clone()).or_default();
-        let (state, catalog, now) = stream.look(|inner| {
-            let now = Published { at: inner.published_at, bytes: inner.published_bytes };
-            (inner.state, inner.window.newest_catalog().cloned(), now)
-        });
-        told.count(now);
-        let fresh = catalog.as_ref().map(place) != told.catalog || told.age >= CATALOG_EVERY;
-        StreamReport {
-            stream: stream.id().clone(),
-            state,
-            catalog: catalog.filter(|_| fresh),
-            published: told.published.iter().copied().collect(),
-        }
-    }
-
-    /// The tracker has `report`.
-    fn taken(&mut self, report: &PackagerReport) {
-        for stream in &report.streams {
-            let Some(told) = self.streams.get_mut(&stream.stream) else { continue };
-            told.published.clear();
-            told.age = told.age.saturating_add(1);
-            if let Some(catalog) = &stream.catalog {
-                told.catalog = Some(place(catalog));
-                told.age = 0;
+impl Reporter<'_> {
+    /// Tells all there is to tell, in as many reports as it takes.
+    async fn round(&mut self, seen: Vec<Seen>) {
+        self.pending.see(seen);
+        let mut lines = self.pending.next();
+        // Nothing to say is said, too: it shows that the packager lives.
+        loop {
+            let report =
+                PackagerReport { packager: self.packager, origin: self.tracker.origin(), streams: lines };
+            match self.tracker.report(&report).await {
+                Ok(reported) => {
+                    self.pending.taken(&report.streams, &reported);
+                    if !std::mem::replace(&mut self.was_taken, true) {
+                        tracing::info!("the tracker takes reports again");
+                    }
+                }
+                Err(Unreported::TooLong) => {
+                    tracing::warn!(streams = report.streams.len(), "a report is too long for the tracker");
+                    self.metrics.reports_failed.inc();
+                    self.pending.too_long(&report.streams);
+                }
+                Err(Unreported::Refused(error)) => self.failed(&error),
+                Err(Unreported::Unreachable(error)) => {
+                    self.failed(&error);
+                    return;
+                }
+            }
+            lines = self.pending.next();
+            if lines.is_empty() {
+                return;
             }
         }
     }
+
+    fn failed(&mut self, error: &str) {
+        self.metrics.reports_failed.inc();
+        if std::mem::replace(&mut self.was_taken, false) {
+            tracing::warn!(error, "the tracker does not take reports; what was published is kept for it");
+        }
+    }
 }
 
-impl Told {
-    fn count(&mut self, now: Published) {
-        if now.bytes == self.bytes {
+/// The counts on disk.
+struct Kept {
+    folder: Arc<Folder>,
+    /// What the disk has.
+    left: Left,
+    at: Instant,
+}
+
+impl Kept {
+    async fn open(folder: Arc<Folder>) -> Self {
+        let reading = Arc::clone(&folder);
+        let read = tokio::task::spawn_blocking(move || read(&reading)).await;
+        let left = read.unwrap_or_else(|_| Ok(Left::default())).unwrap_or_else(|error| {
+            // Edges lose what was published in an outage; the show must not.
+            tracing::error!(%error, "what no tracker was told yet cannot be read");
+            Left::default()
+        });
+        Self { folder, left, at: Instant::now() }
+    }
+
+    /// Sees to it that the disk has `left`: now and then while it only grows, and at once when all is taken or it is
+    /// the last chance.
+    async fn keep(&mut self, left: Left, last: bool) {
+        let due = last || left.is_empty() || self.at.elapsed() >= KEEP_EVERY;
+        if left == self.left || !due {
             return;
         }
-        self.bytes = now.bytes;
-        self.published.push_back(now);
-        if self.published.len() > PENDING_MAX {
-            let mut index = 0;
-            let newest = self.published.len();
-            self.published.retain(|_| {
-                index += 1;
-                index % 2 == 0 || index == newest
-            });
+        let (folder, writing) = (Arc::clone(&self.folder), left.clone());
+        let written = tokio::task::spawn_blocking(move || write(&folder, &writing)).await;
+        self.at = Instant::now();
+        match written {
+            Ok(Ok(())) => self.left = left,
+            Ok(Err(error)) => tracing::warn!(%error, "what no tracker was told yet is not kept on disk"),
+            Err(error) => tracing::warn!(%error, "what no tracker was told yet is not kept on disk"),
         }
     }
 }
 
-fn place(catalog: &Signed<Catalog>) -> (u32, u32) {
-    let catalog = catalog.unverified();
-    (catalog.generation, catalog.version)
+fn read(folder: &Folder) -> Result<Left, data::Error> {
+    let Some(bytes) = folder.read(FILE, FILE_BYTES_MAX)? else { return Ok(Left::default()) };
+    let damaged = |error: serde_json::Error| data::Error::Damaged {
+        path: folder.path().join(FILE),
+        reason: error.to_string(),
+    };
+    serde_json::from_slice(&bytes).map_err(damaged)
 }
 
-#[cfg(test)]
-mod tests {
-    use millstream_model::WallTime;
-
-    use super::*;
-
-    #[test]
-    fn counts_get_coarser_and_never_wrong_while_nobody_takes_them() {
-        let mut told = Told::default();
-        for second in 1..=10_000 {
-            told.count(Published { at: WallTime(second * 1_000), bytes: second * 500 });
-            told.count(Published { at: WallTime(second * 1_000 + 1), bytes: second * 500 });
-            assert!(told.published.len() <= PENDING_MAX);
-            assert_eq!(told.published.back().unwrap().bytes, second * 500);
-        }
-        assert!(told.published.iter().all(|count| count.bytes * 2 == count.at.0));
-        assert!(told.published.iter().is_sorted_by_key(|count| count.at));
-        assert!(told.published.len() >= PENDING_MAX / 2);
-    }
+fn write(folder: &Folder, left: &Left) -> Result<(), data::Error> {
+    let damaged = |error: serde_json::Error| data::Error::Damaged {
+        path: folder.path().join(FILE),
+        reason: error.to_string(),
+    };
+    let mut bytes = serde_json::to_vec(left).map_err(damaged)?;
+    bytes.push(b'\n');
+    folder.write(FILE, &bytes)
 }

@@ -44,6 +44,7 @@ pub(crate) fn permission(generation: u32) -> Permission {
         root: root().public(),
         tracker: None,
         public: true,
+        above: generation.saturating_sub(1),
     }
 }
 

@@ -11,11 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use millstream_model::{Instant, RenditionId, StreamId, WallTime};
+use millstream_model::{Instant, RenditionId, StreamId};
 use millstream_wire::{
     media::{Catalog, Record},
     sign::Signed,
-    tracker::State,
+    tracker::{RunId, State},
 };
 use tokio::sync::watch;
 
@@ -44,12 +44,14 @@ pub struct Inner {
     pub permission: Permission,
     /// The parts.
     pub window: Window,
+    /// Of the newest delegation that was given, whether or not it is the one in force.
+    pub given: u32,
     /// Whether its publisher is there.
     pub state: State,
+    /// The name of the count that follows.
+    pub run: RunId,
     /// Bytes of all parts since the stream began here. There is one rendition in each group, so all of them count.
     pub published_bytes: u64,
-    /// When a part was last signed.
-    pub published_at: WallTime,
     /// Playlists that many ask for at a time, with the change they were written after.
     playlists: HashMap<(RenditionId, bool), (u64, Option<Bytes>)>,
 }
@@ -63,14 +65,15 @@ impl Inner {
 }
 
 impl Stream {
-    /// A stream before its first part.
+    /// A stream before its first part, whose bytes are counted as `run`.
     #[must_use]
-    pub fn new(permission: Permission, window: window::Config) -> Arc<Self> {
+    pub fn new(permission: Permission, window: window::Config, run: RunId) -> Arc<Self> {
         let inner = Inner {
             window: Window::new(window),
             state: State::Live,
+            given: permission.generation(),
+            run,
             published_bytes: 0,
-            published_at: WallTime(0),
             playlists: HashMap::new(),
             permission,
         };
@@ -155,6 +158,7 @@ impl Stream {
     pub(crate) fn begin(&self, permission: Permission) {
         self.change(|inner| {
             inner.window.clear();
+            inner.given = permission.generation();
             inner.permission = permission;
             inner.state = State::Live;
         });
@@ -164,10 +168,9 @@ impl Stream {
         self.change(|inner| inner.window.catalog(catalog));
     }
 
-    pub(crate) fn part(&self, record: Signed<Record>, data: Bytes, now: Instant, wall: WallTime) {
+    pub(crate) fn part(&self, record: Signed<Record>, data: Bytes, now: Instant) {
         self.change(|inner| {
             inner.published_bytes += data.len() as u64;
-            inner.published_at = wall;
             inner.window.push(record, data, now);
         });
     }

@@ -5,8 +5,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use millstream_model::StreamId;
+use millstream_model::{SessionId, StreamId};
 use millstream_service::Spawner;
+use millstream_wire::tracker::RunId;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, info_span, warn};
 
@@ -84,7 +85,8 @@ impl Streams {
                 }
             }
         }
-        let stream = Stream::new(arrival.permission.clone(), self.window.clone());
+        let Some(run) = fresh_run() else { return };
+        let stream = Stream::new(arrival.permission.clone(), self.window.clone(), run);
         let (inbox, receiver) = mpsc::channel(INBOX);
         // There is room for one.
         let _ = inbox.try_send(arrival);
@@ -109,5 +111,17 @@ impl Streams {
 
     fn entries(&self) -> MutexGuard<'_, HashMap<StreamId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name for a new count. Without one nothing can be counted; dropping a publisher's events ends it.
+fn fresh_run() -> Option<RunId> {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Some(SessionId(bytes)),
+        Err(error) => {
+            tracing::error!(%error, "there is no randomness, so no stream can begin");
+            None
+        }
     }
 }

@@ -9,6 +9,7 @@ use millstream_service::Secret;
 use millstream_wire::{
     media::Delegation,
     sign::{Context, SecretKey, Signed, Signer as _},
+    tracker::{State, StreamReport, next_generation},
 };
 use thiserror::Error;
 
@@ -20,6 +21,9 @@ use crate::{
 
 /// Life of a delegation: a packager that runs longer asks again.
 const DELEGATION_MS: u64 = 30 * 86_400_000;
+
+/// A delegation counts from so long ago: receivers' clocks may be behind, and it names nobody who was not to sign.
+const DELEGATION_BACKDATED_MS: u64 = 3_600_000;
 
 /// Random bytes of a stream key: 160 bits, beyond guessing.
 const KEY_BYTES: usize = 20;
@@ -45,6 +49,29 @@ pub(crate) struct Changes {
     pub(crate) public: Option<bool>,
     /// `Some(None)`: tickets are not asked for any more.
     pub(crate) ticket_key: Option<Option<PublicKey>>,
+}
+
+/// Who has a stream: the packager that it was delegated to last, in the generation of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carrier {
+    /// Nobody yet, or it was not kept at that time.
+    pub(crate) packager: Option<PublicKey>,
+    pub(crate) generation: u32,
+}
+
+impl Carrier {
+    /// Whether `packager` may say with this line where the stream is and how it is.
+    pub(crate) fn speaks(self, packager: PublicKey, line: &StreamReport) -> bool {
+        let own = self.packager.is_none_or(|own| own == packager);
+        // The end of a show says nothing about the next one. Else a packager is believed that did not get the answer
+        // to its last question and goes on under the delegation before.
+        own && !(line.state == State::Ended && line.generation < self.generation)
+    }
+
+    /// Whether what `packager` counted can be: of now, or of a time when the stream was delegated to it.
+    pub(crate) fn counts(self, packager: PublicKey, line: &StreamReport) -> bool {
+        self.packager == Some(packager) || (1..=self.generation).contains(&line.generation)
+    }
 }
 
 /// What a broadcaster asks for.
@@ -73,6 +100,8 @@ pub(crate) enum Error {
     Unknown(StreamId),
     #[error("this tracker has all the streams it can take")]
     Full,
+    #[error("stream {0} has used up its generations; it has to be made anew")]
+    Exhausted(StreamId),
     #[error(transparent)]
     Terms(#[from] millstream_ledger::stream::Refused),
     #[error(transparent)]
@@ -171,6 +200,7 @@ impl Streams {
             public: new.public,
             ticket_key: new.ticket_key,
             generation: 0,
+            packager: None,
             created: now,
         };
         self.store.add_stream(row.clone()).await?;
@@ -234,6 +264,12 @@ impl Streams {
         self.store.spend_ticket(id, &claims.jti, claims.forget_at()).await
     }
 
+    /// Whom a stream was delegated to last.
+    pub(crate) fn carrier(&self, id: &StreamId) -> Option<Carrier> {
+        let known = self.by_id.get(id)?;
+        Some(Carrier { packager: known.row.packager, generation: known.row.generation })
+    }
+
     /// Delegates a stream to a packager, in a generation above all before. Stored before it is given out.
     pub(crate) async fn delegate(
         &self,
@@ -245,7 +281,8 @@ impl Streams {
         let (row, root) = {
             let mut known = self.by_id.get_mut(id).ok_or_else(|| Error::Unknown(id.clone()))?;
             let row = &mut known.row;
-            row.generation = row.generation.max(above).saturating_add(1);
+            let next = next_generation(row.generation, above).ok_or_else(|| Error::Exhausted(id.clone()))?;
+            (row.generation, row.packager) = (next, Some(packager));
             (row.clone(), SecretKey::from_seed(row.root_seed.expose()))
         };
         self.store.put_stream(row.clone()).await?;
@@ -253,7 +290,7 @@ impl Streams {
             stream: id.clone(),
             generation: row.generation,
             packager,
-            not_before: now,
+            not_before: WallTime(now.0.saturating_sub(DELEGATION_BACKDATED_MS)),
             expires: now.plus_millis(DELEGATION_MS),
         };
         Ok(Signed::new(delegation, Context::None, &root))

@@ -3,11 +3,15 @@
 use std::collections::VecDeque;
 
 use millstream_model::WallTime;
-use millstream_wire::tracker::Published;
+use millstream_wire::tracker::{Published, RUNS_MAX};
 
 use crate::limits::{PUBLISHED_STEP_MS, WINDOW_MS_MAX};
 
 /// A live stream's published bytes: the total now, and the totals of the last [`WINDOW_MS_MAX`].
+///
+/// Each of a stream's packagers counts from zero whenever it begins, and gives the count a name of its own: the total
+/// is the sum of what was last heard of each name. So a count told late, twice or after its successor's adds what it
+/// has and nothing else.
 ///
 /// Times are those of the tracker's clock at which reports came, not the packager's: a packager whose clock is wrong
 /// must not cost edges their pay.
@@ -19,14 +23,12 @@ pub struct History {
 }
 
 /// The part of a history that survives a restart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Bytes counted before the packager's counter last began anew.
+    /// Bytes of all counters that are not in `runs` any more.
     pub offset: u64,
-    /// The packager's last counter.
-    pub bytes: u64,
-    /// The packager's own time of it.
-    pub at: WallTime,
+    /// The counters that grew last, at most [`RUNS_MAX`], the newest last.
+    pub runs: Vec<Published>,
     /// The total before the oldest point of the window.
     pub before: u64,
 }
@@ -40,14 +42,15 @@ impl History {
 
     /// The part to store.
     #[must_use]
-    pub const fn stored(&self) -> Stored {
-        self.stored
+    pub const fn stored(&self) -> &Stored {
+        &self.stored
     }
 
     /// Bytes published since the stream began, over all restarts of its packager.
     #[must_use]
-    pub const fn total(&self) -> u64 {
-        self.stored.offset.saturating_add(self.stored.bytes)
+    pub fn total(&self) -> u64 {
+        let runs = self.stored.runs.iter();
+        runs.fold(self.stored.offset, |total, run| total.saturating_add(run.bytes))
     }
 
     /// The total that somebody who joins at `joined` counts from: at the start of the window that he can still fetch.
@@ -68,24 +71,24 @@ impl History {
         }
     }
 
-    /// Takes a report. `true` when the packager's counter began anew (which must be stored at once).
+    /// Takes a report. `true` when it must be stored at once: nobody may repeat it.
     pub(crate) fn report(&mut self, published: Published, now: WallTime) -> bool {
-        let Stored { offset, bytes, at, .. } = self.stored;
-        let restarted = published.bytes < bytes;
-        if restarted && published.at <= at {
-            // An older report that came late.
-            return false;
+        let runs = &mut self.stored.runs;
+        let known = runs.iter().position(|run| run.run == published.run);
+        let is_newest = known.is_some_and(|known| known + 1 == runs.len());
+        match known {
+            // Told before, or an older report that came late.
+            Some(known) if published.bytes <= runs[known].bytes => return false,
+            Some(known) => drop(runs.remove(known)),
+            None => {}
         }
-        if restarted {
-            self.stored.offset = offset.saturating_add(bytes);
+        runs.push(published);
+        if runs.len() > RUNS_MAX {
+            let oldest = runs.remove(0);
+            self.stored.offset = self.stored.offset.saturating_add(oldest.bytes);
         }
-        let grew = published.bytes > bytes || restarted;
-        self.stored.bytes = published.bytes;
-        self.stored.at = published.at;
-        if grew {
-            self.note(now);
-        }
-        restarted
+        self.note(now);
+        !is_newest
     }
 
     fn note(&mut self, now: WallTime) {
@@ -108,17 +111,23 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use millstream_model::SessionId;
+
     use super::*;
 
-    fn report(history: &mut History, at: u64, bytes: u64, now: u64) -> bool {
-        history.report(Published { at: WallTime(at), bytes }, WallTime(now))
+    fn count(history: &mut History, run: u8, bytes: u64, now: u64) -> bool {
+        history.report(Published { run: SessionId([run; 16]), bytes }, WallTime(now))
+    }
+
+    fn report(history: &mut History, bytes: u64, now: u64) -> bool {
+        count(history, 1, bytes, now)
     }
 
     #[test]
     fn the_total_at_a_time_is_the_last_one_reported_before_it() {
         let mut history = History::default();
         for second in 1..=10 {
-            report(&mut history, second * 1_000, second * 100, second * 1_000);
+            report(&mut history, second * 100, second * 1_000);
         }
         assert_eq!(history.total(), 1_000);
         assert_eq!(history.total_at(WallTime(0)), 0);
@@ -129,34 +138,43 @@ mod tests {
     #[test]
     fn a_packager_that_starts_again_counts_on() {
         let mut history = History::default();
-        assert!(!report(&mut history, 1_000, 500, 1_000));
-        assert!(report(&mut history, 2_000, 20, 2_000));
-        assert!(!report(&mut history, 3_000, 60, 3_000));
-        assert_eq!(history.total(), 560);
+        assert!(count(&mut history, 1, 500, 1_000), "a new counter is stored at once");
+        assert!(!count(&mut history, 1, 600, 1_500));
+        // More than the one before had when the tracker first hears of it, and less: neither says anything.
+        assert!(count(&mut history, 2, 700, 2_000));
+        assert!(count(&mut history, 3, 20, 3_000));
+        assert!(!count(&mut history, 3, 60, 4_000));
+        assert_eq!(history.total(), 600 + 700 + 60);
     }
 
     #[test]
-    fn a_report_that_comes_late_is_not_taken_for_a_new_start() {
+    fn a_count_told_late_or_twice_adds_what_it_has_and_nothing_else() {
         let mut history = History::default();
-        report(&mut history, 2_000, 500, 2_000);
-        assert!(!report(&mut history, 1_000, 300, 2_100));
-        assert_eq!(history.total(), 500);
+        report(&mut history, 500, 1_000);
+        assert!(!report(&mut history, 300, 1_100), "it is older than what is known");
+        assert!(!report(&mut history, 500, 1_200));
+        count(&mut history, 2, 100, 2_000);
+        assert!(count(&mut history, 1, 520, 3_000), "nobody repeats the end of a counter that is over");
+        assert!(!count(&mut history, 1, 520, 4_000));
+        assert!(!count(&mut history, 2, 100, 5_000));
+        assert_eq!(history.total(), 620);
     }
 
     #[test]
-    fn a_wrong_packager_clock_changes_nothing() {
+    fn counters_are_bounded_and_none_is_forgotten() {
         let mut history = History::default();
-        report(&mut history, 9_000_000, 100, 1_000);
-        report(&mut history, 5, 200, 2_000);
-        assert_eq!(history.total(), 200, "the counter grew, so the report is newer, whatever its clock says");
-        assert_eq!(history.total_at(WallTime(1_500)), 100);
+        for run in 0..200 {
+            count(&mut history, run, 1_000, u64::from(run) * 1_000);
+            assert!(history.stored().runs.len() <= RUNS_MAX);
+        }
+        assert_eq!(history.total(), 200_000);
     }
 
     #[test]
     fn the_history_is_bounded_and_knows_its_whole_window() {
         let mut history = History::default();
         for tick in 0..100_000_u64 {
-            report(&mut history, tick * 100, tick, tick * 100);
+            report(&mut history, tick, tick * 100);
         }
         let most = usize::try_from(WINDOW_MS_MAX / PUBLISHED_STEP_MS).unwrap() + 2;
         assert!(history.points.len() <= most, "{}", history.points.len());
@@ -170,10 +188,10 @@ mod tests {
     fn while_nothing_is_published_the_window_stays() {
         let mut history = History::default();
         for second in 1..=100 {
-            report(&mut history, second * 1_000, second * 10, second * 1_000);
+            report(&mut history, second * 10, second * 1_000);
         }
         let silent = 5_000_000;
-        report(&mut history, silent, 1_000, silent);
+        report(&mut history, 1_000, silent);
         assert_eq!(history.base(WallTime(silent), 60_000), 400);
         assert_eq!(history.base(WallTime(90_000), 60_000), 300);
     }
@@ -182,11 +200,11 @@ mod tests {
     fn after_a_restart_the_hole_favours_the_edges() {
         let mut history = History::default();
         for second in 0..2_000_u64 {
-            report(&mut history, second * 1_000, second * 10, second * 1_000);
+            report(&mut history, second * 10, second * 1_000);
         }
-        let mut again = History::restored(history.stored());
+        let mut again = History::restored(history.stored().clone());
         assert_eq!(again.total(), history.total());
-        report(&mut again, 2_100_000, 21_000, 2_100_000);
+        report(&mut again, 21_000, 2_100_000);
         assert_eq!(again.total(), 21_000);
         assert!(again.total_at(WallTime(2_099_000)) <= history.total());
     }

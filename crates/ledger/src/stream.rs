@@ -130,7 +130,7 @@ impl Stream {
             terms: self.terms,
             day: self.day,
             spent: self.spent,
-            published: self.history.stored(),
+            published: self.history.stored().clone(),
             removed: false,
         }
     }
@@ -155,7 +155,7 @@ impl Stream {
 
     /// Bytes published since the stream began.
     #[must_use]
-    pub const fn published(&self) -> u64 {
+    pub fn published(&self) -> u64 {
         self.history.total()
     }
 
@@ -265,9 +265,9 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), Refused> {
         let known = self.streams.get_mut(stream).ok_or_else(|| Refused::Unknown(stream.clone()))?;
-        let restarted = known.history.report(published, now);
+        let at_once = known.history.report(published, now);
         known.reported = now;
-        if restarted || now.millis_since(known.stored_at) >= PUBLISHED_STORE_MS {
+        if at_once || now.millis_since(known.stored_at) >= PUBLISHED_STORE_MS {
             known.stored_at = now;
             self.pending.streams.insert(stream.clone());
         }

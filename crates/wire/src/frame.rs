@@ -362,7 +362,7 @@ impl Frame {
                 rendition: RenditionId(r.u8("rendition")?),
                 number: r.varint("number", VARINT_MAX)?,
             },
-            kind::PING if VIEWERS_TOO => Self::Ping(r.u64("ping")?),
+            kind::PING => Self::Ping(r.u64("ping")?),
             kind::PONG => Self::Pong(r.u64("pong")?),
             0x80.. => return Ok(None),
             other => return Err(Error::Value { what: "frame type", got: u64::from(other) }),

@@ -16,6 +16,9 @@ use crate::codec::{self, Reader, Writer};
 /// Bytes of a signature, of either kind.
 pub const SIGNATURE_BYTES: usize = 64;
 
+/// Bytes of a signed object at most, signature included: the longest catalog, and what a frame has room for.
+pub const OBJECT_BYTES_MAX: usize = 64 * 1024;
+
 /// Why a signed object is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Error {
@@ -190,6 +193,9 @@ impl<T: Body> Signed<T> {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn decode(bytes: Bytes) -> Result<Self, codec::Error> {
+        if bytes.len() > OBJECT_BYTES_MAX {
+            return Err(too_long(bytes.len(), OBJECT_BYTES_MAX));
+        }
         let body = bytes.len().checked_sub(SIGNATURE_BYTES).ok_or(codec::Error::Short("signature"))?;
         let mut reader = Reader::new(bytes.slice(..body));
         let object = T::read(&mut reader)?;
@@ -259,19 +265,19 @@ impl<T> core::fmt::Display for Signed<T> {
     }
 }
 
-/// The longest text form read: a record of 256 pieces.
-const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// The longest text form read: base64url makes four characters of three bytes.
+const TEXT_BYTES_MAX: usize = (OBJECT_BYTES_MAX * 4).div_ceil(3);
+
+const fn too_long(got: usize, max: usize) -> codec::Error {
+    codec::Error::Over { what: "signed object", got: got as u64, max: max as u64 }
+}
 
 impl<T: Body> core::str::FromStr for Signed<T> {
     type Err = codec::Error;
 
     fn from_str(text: &str) -> Result<Self, codec::Error> {
         if text.len() > TEXT_BYTES_MAX {
-            return Err(codec::Error::Over {
-                what: "signed object",
-                got: text.len() as u64,
-                max: TEXT_BYTES_MAX as u64,
-            });
+            return Err(too_long(text.len(), TEXT_BYTES_MAX));
         }
         let bytes = from_base64url(text).map_err(|_| codec::Error::Text("signed object"))?;
         Self::decode(Bytes::from(bytes))

@@ -4,12 +4,13 @@
 mod sample;
 
 use bytes::Bytes;
+use millstream_model::RenditionId;
 use millstream_wire::{
     codec,
     frame::{Deframer, FRAME_BYTES_MAX, Frame, Reason, Span, Subscription, write_framed},
-    media::{Catalog, Delegation, Record},
+    media::{Catalog, Delegation, Record, Rendition},
     session::{Certificate, Grant, Hello, Receipt, Registration, Resume, Token, Voucher},
-    sign::{self, Body, Context, Signed, Signer as _},
+    sign::{self, Body, Context, OBJECT_BYTES_MAX, Signed, Signer as _},
     tracker::{FromEdge, FromViewer, ToEdge, ToViewer},
 };
 use proptest::prelude::*;
@@ -69,6 +70,32 @@ fn a_voucher_never_claims_more_than_arrived() {
     assert!(matches!(error, codec::Error::Over { what: "payable", .. }), "{error}");
 }
 
+#[test]
+fn the_longest_catalog_that_fits_a_frame_is_read_from_a_text_too() {
+    let of = |init: usize| {
+        let mut catalog = sample::catalog(1).unverified().clone();
+        let model = catalog.renditions.remove(0);
+        catalog.renditions = (0..32)
+            .map(|n| Rendition {
+                id: RenditionId(n),
+                name: format!("v{n}"),
+                init: Bytes::from(vec![7; init]),
+                ..model.clone()
+            })
+            .collect();
+        Signed::new(catalog, Context::Stream(&stream()), &packager())
+    };
+    let catalog = of(1_900);
+    assert!(catalog.bytes().len() > 60_000 && catalog.bytes().len() <= OBJECT_BYTES_MAX);
+    assert_eq!(catalog.to_string().parse::<Signed<Catalog>>().unwrap(), catalog);
+    let frame = Frame::Catalog(catalog);
+    assert_eq!(Frame::decode(frame.encode()).unwrap(), Some(frame));
+    let catalog = of(2_100);
+    assert!(catalog.bytes().len() > OBJECT_BYTES_MAX);
+    assert!(catalog.to_string().parse::<Signed<Catalog>>().is_err());
+    assert!(Frame::decode(Frame::Catalog(catalog).encode()).is_err());
+}
+
 fn frames() -> Vec<Frame> {
     let span = Span { rendition: sample::VIDEO, number: 77, first: 1, count: 3 };
     vec![
@@ -106,7 +133,6 @@ fn is_a_viewers(frame: &Frame) -> bool {
             | Frame::Cancel { .. }
             | Frame::Grant(_)
             | Frame::Voucher(_)
-            | Frame::Ping(_)
     )
 }
 

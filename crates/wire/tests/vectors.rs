@@ -49,6 +49,9 @@ fn vectors() -> Value {
             "resume": object(&sample::resume()),
             "registration": object(&sample::registration()),
         },
+        "messages": {
+            "packager_report": serde_json::to_value(sample::report()).unwrap(),
+        },
         "frames": {
             "welcome": hex(&Frame::Welcome { protocol: 1, window: 2 << 20 }.encode()),
             "refuse": hex(&Frame::Refuse { reason: Reason::Unpaid, text: "pay".into() }.encode()),

@@ -85,6 +85,7 @@ impl Local {
             root: self.root.public(),
             tracker: None,
             public: true,
+            above: generation.saturating_sub(1),
         })
     }
 }

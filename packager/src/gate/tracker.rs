@@ -8,7 +8,7 @@ use std::{
 
 use millstream_model::{PublicKey, WallTime};
 use millstream_service::{Secret, Trust, trust};
-use millstream_wire::tracker::{Admit, Admitted, Fault, PackagerReport};
+use millstream_wire::tracker::{Admit, Admitted, Fault, PackagerReport, Reported};
 use reqwest::StatusCode;
 use serde::Serialize;
 
@@ -78,10 +78,18 @@ impl Tracker {
     /// Brings a report.
     ///
     /// # Errors
-    /// What went wrong, for the log.
-    pub async fn report(&self, report: &PackagerReport) -> Result<(), String> {
-        let (status, body) = self.post("report", report).await?;
-        if status.is_success() { Ok(()) } else { Err(fault(status, &body)) }
+    /// What went wrong.
+    pub async fn report(&self, report: &PackagerReport) -> Result<Reported, Unreported> {
+        let (status, body) = self.post("report", report).await.map_err(Unreported::Unreachable)?;
+        if status.is_success() {
+            return Ok(serde_json::from_slice(&body).unwrap_or_default());
+        }
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Err(Unreported::TooLong);
+        }
+        let error = fault(status, &body);
+        let is_away = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        Err(if is_away { Unreported::Unreachable(error) } else { Unreported::Refused(error) })
     }
 
     pub(super) async fn admit(
@@ -119,6 +127,7 @@ impl Tracker {
             root: admitted.root,
             tracker: Some(admitted.tracker),
             public: admitted.public,
+            above: admit.generation,
         })
     }
 
@@ -138,6 +147,17 @@ impl Tracker {
         }
         Ok((status, bytes))
     }
+}
+
+/// Why a report was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreported {
+    /// It has more bytes than the tracker takes.
+    TooLong,
+    /// The tracker does not take this one, for this reason.
+    Refused(String),
+    /// The tracker takes none at the moment, for this reason.
+    Unreachable(String),
 }
 
 /// What the tracker says of a refusal, for people.

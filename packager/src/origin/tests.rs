@@ -70,7 +70,7 @@ async fn world(settings: impl FnOnce(&mut Config, &mut window::Config, &mut Perm
     let mut permission = show::permission(1);
     settings(&mut config, &mut window, &mut permission);
     let streams = Streams::new(means, window.clone(), tasks.spawner());
-    let stream = Stream::new(permission, window);
+    let stream = Stream::new(permission, window, millstream_model::SessionId([7; 16]));
     streams.put(Arc::clone(&stream));
     let listener = http_service::bind(config.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -126,7 +126,7 @@ impl World {
 
     fn put(&mut self, part: millstream_segmenter::Part) {
         let record = self.signer.part(&part).unwrap();
-        self.stream.part(record, part.data, self.clock.now(), self.clock.wall());
+        self.stream.part(record, part.data, self.clock.now());
     }
 
     fn end(&mut self) {

@@ -9,6 +9,8 @@
 //! A publisher that comes back goes on in the same generation; the segmenter marks the discontinuity. When the program
 //! stops, the stream is not ended: its publisher will come back to the next one.
 
+mod changes;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
@@ -26,6 +28,7 @@ use millstream_wire::{
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{debug, error, info, warn};
 
+use self::changes::{CHANGES_MAX, CHANGES_WITHIN, Changes};
 use super::Stream;
 use crate::{
     clock::Clock,
@@ -91,6 +94,7 @@ struct Work {
     segmenter: Segmenter,
     signer: Signer,
     complaints: u32,
+    changes: Changes,
 }
 
 impl Life {
@@ -176,7 +180,7 @@ impl Life {
         };
         self.stream.begin(permission);
         info!(generation, "stream begins");
-        Ok(Work { segmenter, signer, complaints: 0 })
+        Ok(Work { segmenter, signer, complaints: 0, changes: Changes::default() })
     }
 
     /// Serves one publisher until it is gone.
@@ -184,6 +188,14 @@ impl Life {
         let mut look = tokio::time::interval(RENEW_EVERY);
         let mut renewal: Option<BoxFuture<'static, Result<Permission, Refusal>>> = None;
         loop {
+            if work.changes.are_too_many() {
+                warn!(
+                    max = CHANGES_MAX,
+                    within_s = CHANGES_WITHIN.as_secs(),
+                    "the publisher is ended, for it changes its codecs all the time"
+                );
+                return self.process(work, Input::Gone).await;
+            }
             let asking = renewal.is_some();
             let renewed = OptionFuture::from(renewal.as_mut());
             tokio::select! {
@@ -220,11 +232,14 @@ impl Life {
 
     /// A publisher came back with a permission of its own. What is in force stays so, as long as it can.
     async fn resume(&mut self, work: &mut Work, permission: Permission) -> Result<(), data::Error> {
-        let same_root = self.stream.look(|inner| inner.permission.root == permission.root);
-        if !same_root || self.renewal_is_due() {
+        let goes_on = self
+            .stream
+            .look(|inner| inner.permission.root == permission.root && permission.follows(inner.given));
+        if !goes_on || self.renewal_is_due() {
             self.renew(work, permission).await?;
         } else {
             self.stream.change(|inner| {
+                inner.given = permission.generation();
                 inner.permission.public = permission.public;
                 inner.permission.tracker = permission.tracker;
             });
@@ -246,6 +261,7 @@ impl Life {
         let catalog = work.signer.delegate(generation, self.means.clock.wall());
         info!(generation, "the stream goes on under a new delegation");
         self.stream.change(|inner| {
+            inner.given = generation;
             inner.permission = permission;
             if let Some(catalog) = catalog {
                 inner.window.catalog(catalog);
@@ -274,6 +290,9 @@ impl Life {
             match output {
                 Output::Tracks(tracks) => {
                     let catalog = work.signer.tracks(&tracks, self.means.clock.wall());
+                    if catalog.is_some() {
+                        work.changes.note(self.means.clock.now());
+                    }
                     self.announce(catalog);
                 }
                 Output::Part(part) => self.part(work, part).await?,
@@ -326,7 +345,7 @@ impl Life {
         self.means.metrics.parts.inc();
         self.means.metrics.part_bytes.inc_by(part.data.len() as u64);
         let (first, clock) = (part.first, self.means.clock);
-        self.stream.part(record, part.data, clock.now(), clock.wall());
+        self.stream.part(record, part.data, clock.now());
         if first {
             self.announce(work.signer.correct(clock.wall()));
         }

@@ -5,6 +5,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -45,6 +46,8 @@ struct Book {
     public: bool,
     /// How many of the first delegations are nearly over.
     short_lived: usize,
+    /// Generations that other packagers were given meanwhile.
+    elsewhere: u32,
 }
 
 #[derive(Clone)]
@@ -54,8 +57,14 @@ struct Tracker {
 
 impl Tracker {
     fn new() -> Self {
-        let book =
-            Book { admits: Vec::new(), reports: Vec::new(), root: root(), public: true, short_lived: 0 };
+        let book = Book {
+            admits: Vec::new(),
+            reports: Vec::new(),
+            root: root(),
+            public: true,
+            short_lived: 0,
+            elsewhere: 0,
+        };
         Self { book: Arc::new(Mutex::new(book)) }
     }
 
@@ -97,7 +106,7 @@ impl Tracker {
                 let now = now();
                 let delegation = Delegation {
                     stream: stream(),
-                    generation: admit.generation + 1,
+                    generation: admit.generation + 1 + book.elsewhere,
                     packager: admit.packager,
                     not_before: WallTime(now.0 - YEAR_MS),
                     expires: now.plus_millis(if short { 60_000 } else { YEAR_MS }),
@@ -135,7 +144,15 @@ fn fault(code: FaultCode, message: &str) -> Fault {
 }
 
 async fn world(tracker: SocketAddr, away_ms: u64) -> World {
+    world_in(None, tracker, away_ms).await
+}
+
+/// With a data folder that outlives it.
+async fn world_in(data: Option<&Path>, tracker: SocketAddr, away_ms: u64) -> World {
     World::start(|config| {
+        if let Some(data) = data {
+            config.data = data.to_path_buf();
+        }
         config.local.clear();
         config.away_ms = away_ms;
         config.tracker.url = format!("http://{tracker}/");
@@ -183,7 +200,7 @@ async fn the_tracker_knows_what_goes_on() {
         assert!(book.reports.iter().all(|report| report.packager == own && report.origin == admit.origin));
         let streams: Vec<_> = book.reports.iter().flat_map(|report| &report.streams).collect();
         let counts: Vec<_> = streams.iter().flat_map(|stream| &stream.published).collect();
-        assert!(counts.windows(2).all(|pair| pair[0].bytes < pair[1].bytes && pair[0].at <= pair[1].at));
+        assert!(counts.windows(2).all(|pair| pair[0].bytes <= pair[1].bytes && pair[0].run == pair[1].run));
         assert_eq!(counts.last().unwrap().bytes, published);
         let catalogs = streams.iter().filter(|stream| stream.catalog.is_some()).count();
         assert!(catalogs < streams.len() || streams.len() < 3, "{catalogs} of {}", streams.len());
@@ -252,9 +269,73 @@ async fn while_the_tracker_is_away_the_stream_goes_on_and_its_publisher_may_come
     let (_, _tasks) = tracker.serve(address).await;
     until(|| tracker.book(|book| book.reports.len()) > told + 1).await;
     tracker.book(|book| {
-        let late = book.reports[told].streams[0].published.len();
-        assert!(late >= 3, "what was published meanwhile is told, second by second: {late}");
+        let count = |report: &PackagerReport| report.streams[0].published[0];
+        let (before, after) = (count(&book.reports[told - 1]), count(&book.reports[told]));
+        assert!(after.run == before.run && after.bytes > before.bytes, "{before:?} {after:?}");
+        assert_eq!(book.reports[told].streams[0].published.len(), 1);
     });
+}
+
+#[tokio::test]
+async fn what_was_published_while_no_tracker_was_there_is_told_by_the_next_start() {
+    let tracker = Tracker::new();
+    let (address, tasks) = tracker.serve(localhost()).await;
+    let data = tempfile::tempdir().unwrap();
+    let world = world_in(Some(data.path()), address, 300).await;
+    let mut encoder = push(&media(60, 20).await, "1", &world.rtmp(KEY));
+    world.begun().await;
+    until(|| tracker.state() == Some(State::Live)).await;
+    tasks.shutdown(Duration::from_secs(5)).await;
+    let told = tracker.book(|book| book.reports.len());
+    crate::world::follow(&world, "video", 8).await;
+    encoder.kill().await.unwrap();
+    world.state("ended").await;
+    let published = world.status().await["published_bytes"].as_u64().unwrap();
+    assert!(world.stop().await.is_empty());
+
+    let (_, _tasks) = tracker.serve(address).await;
+    let _world = world_in(Some(data.path()), address, 300).await;
+    until(|| tracker.book(|book| book.reports[told..].iter().any(|report| !report.streams.is_empty()))).await;
+    tracker.book(|book| {
+        let line = |report: &PackagerReport| report.streams.first().cloned();
+        let (before, after) =
+            (line(&book.reports[told - 1]).unwrap(), book.reports[told..].iter().find_map(line));
+        let after = after.unwrap();
+        assert_eq!(
+            (after.stream, after.state, after.generation),
+            (stream(), State::Ended, before.generation)
+        );
+        assert_eq!(after.published[0].run, before.published[0].run);
+        assert_eq!(after.published[0].bytes, published);
+    });
+    let kept = || std::fs::read_to_string(data.path().join("published.json")).unwrap();
+    until(|| !kept().contains("demo")).await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_was_elsewhere_meanwhile_goes_on_in_a_generation_that_is_believed() {
+    let tracker = Tracker::new();
+    let (address, _tasks) = tracker.serve(localhost()).await;
+    let world = world(address, 20_000).await;
+    let file = media(60, 20).await;
+    for (elsewhere, generation) in [(0, 1), (0, 1), (3, 5)] {
+        tracker.book(|book| book.elsewhere = elsewhere);
+        let mut encoder = push(&file, "1", &world.rtmp(KEY));
+        world.state("live").await;
+        let mut receiver = Receiver::new(root().public());
+        within(async {
+            loop {
+                receiver.start(&world.bytes("start").await);
+                if receiver.newest("video").generation == generation {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await; // waits because HTTP answers only when asked
+            }
+        })
+        .await;
+        encoder.kill().await.unwrap();
+        world.state("away").await;
+    }
 }
 
 #[tokio::test]

@@ -26,8 +26,8 @@ use crate::{
     hub::{Hub, fault},
 };
 
-/// Bytes of a request's body at most. A packager's report carries catalogs.
-const BODY_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a request's body at most: a packager's report is the longest.
+const BODY_BYTES_MAX: u64 = millstream_wire::tracker::REPORT_BYTES_MAX as u64;
 
 /// How long a browser need not ask again whether it may ask; browsers take two hours at most.
 const PREFLIGHT_SECONDS: &str = "7200";

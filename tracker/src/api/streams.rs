@@ -181,7 +181,7 @@ pub(super) async fn root(api: Arc<Api>, id: String) -> Response {
 
 fn refusal(error: Error) -> Box<Response> {
     let status = match &error {
-        Error::Exists(_) => StatusCode::CONFLICT,
+        Error::Exhausted(_) | Error::Exists(_) => StatusCode::CONFLICT,
         Error::Unknown(_) => StatusCode::NOT_FOUND,
         Error::Terms(_) => StatusCode::BAD_REQUEST,
         Error::Full | Error::Store(_) | Error::Random(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -100,8 +100,7 @@ impl Till {
     }
 
     fn publish(&self, money: &Money, bytes: u64) {
-        let at = WallTime(self.time.load(Ordering::Relaxed));
-        money.published(&demo(), Published { at, bytes }).unwrap();
+        money.published(&demo(), Published { run: SessionId([1; 16]), bytes }).unwrap();
     }
 
     fn join(&self, money: &Money, n: u8) -> Viewer {

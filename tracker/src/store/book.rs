@@ -8,6 +8,7 @@ use millstream_ledger::{
     limits, published::Stored, session, stream, voucher,
 };
 use millstream_model::{BitRate, Micros, Price, StreamId, WallTime};
+use millstream_wire::tracker::Published;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{
@@ -172,14 +173,13 @@ async fn write_terms(connection: &mut SqliteConnection, row: &stream::Row) -> Re
     };
     sqlx::query(
         "INSERT INTO terms (stream, owner, price, budget_day, stopped, recorded, extent, spent_day, spent,
-             published_before_restart, published_bytes, published_at, published_before_window, removed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             published_before_runs, published_runs, published_before_window, removed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (stream) DO UPDATE SET
              owner = excluded.owner, price = excluded.price, budget_day = excluded.budget_day,
              stopped = excluded.stopped, recorded = excluded.recorded, extent = excluded.extent,
              spent_day = excluded.spent_day, spent = excluded.spent,
-             published_before_restart = excluded.published_before_restart,
-             published_bytes = excluded.published_bytes, published_at = excluded.published_at,
+             published_before_runs = excluded.published_before_runs, published_runs = excluded.published_runs,
              published_before_window = excluded.published_before_window, removed = excluded.removed",
     )
     .bind(row.stream.as_str())
@@ -192,8 +192,7 @@ async fn write_terms(connection: &mut SqliteConnection, row: &stream::Row) -> Re
     .bind(int(row.day))
     .bind(row.spent.0)
     .bind(int(row.published.offset))
-    .bind(int(row.published.bytes))
-    .bind(int(row.published.at.0))
+    .bind(write_runs(&row.published.runs))
     .bind(int(row.published.before))
     .bind(row.removed)
     .execute(connection)
@@ -220,13 +219,27 @@ fn read_terms(fields: &Fields<'_>) -> Result<stream::Row, Error> {
         day: fields.uint("spent_day")?,
         spent: Micros(fields.int("spent")?),
         published: Stored {
-            offset: fields.uint("published_before_restart")?,
-            bytes: fields.uint("published_bytes")?,
-            at: WallTime(fields.uint("published_at")?),
+            offset: fields.uint("published_before_runs")?,
+            runs: read_runs(&fields.string("published_runs")?)?,
             before: fields.uint("published_before_window")?,
         },
         removed: fields.flag("removed")?,
     })
+}
+
+/// A stream's counters in one text, `name:bytes` each: they are few, and read and written together.
+fn write_runs(runs: &[Published]) -> String {
+    let runs: Vec<String> = runs.iter().map(|run| format!("{}:{}", run.run, run.bytes)).collect();
+    runs.join(" ")
+}
+
+fn read_runs(text: &str) -> Result<Vec<Published>, Error> {
+    let damaged = || Error::Damaged { column: "published_runs", value: text.to_owned() };
+    let read = |run: &str| {
+        let (run, bytes) = run.split_once(':')?;
+        Some(Published { run: run.parse().ok()?, bytes: bytes.parse().ok()? })
+    };
+    text.split_ascii_whitespace().map(|run| read(run).ok_or_else(damaged)).collect()
 }
 
 async fn write_session(connection: &mut SqliteConnection, row: &session::Row) -> Result<(), Error> {

@@ -129,6 +129,7 @@ fn migrations() -> Migrator {
     let versions = [
         ("book", include_str!("../../migrations/0001_book.sql")),
         ("bounds", include_str!("../../migrations/0002_bounds.sql")),
+        ("runs", include_str!("../../migrations/0003_runs.sql")),
     ];
     let migration = |(version, (name, sql)): (i64, (&'static str, &'static str))| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -28,6 +28,8 @@ pub struct StreamRow {
     pub ticket_key: Option<PublicKey>,
     /// The highest that was delegated.
     pub generation: u32,
+    /// Whom it was delegated to.
+    pub packager: Option<PublicKey>,
     /// When it was made.
     pub created: WallTime,
 }
@@ -90,14 +92,15 @@ fn read(fields: &Fields<'_>) -> Result<StreamRow, Error> {
         public: fields.flag("public")?,
         ticket_key: fields.text_or_none("ticket_key")?,
         generation: fields.narrow("generation")?,
+        packager: fields.text_or_none("packager")?,
         created: WallTime(fields.uint("created")?),
     })
 }
 
 pub(super) async fn insert(connection: &mut SqliteConnection, row: &StreamRow) -> Result<u64, Error> {
     let result = sqlx::query(
-        "INSERT INTO streams (stream, account, key_hash, root_seed, public, ticket_key, generation, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO streams (stream, account, key_hash, root_seed, public, ticket_key, generation, created, packager)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(row.id.as_str())
     .bind(row.account.as_str())
@@ -107,6 +110,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, row: &StreamRow) -
     .bind(row.ticket_key.map(|key| key.to_string()))
     .bind(i64::from(row.generation))
     .bind(int(row.created.0))
+    .bind(row.packager.map(|key| key.to_string()))
     .execute(connection)
     .await;
     match result {
@@ -118,6 +122,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, row: &StreamRow) -
 pub(super) async fn update(connection: &mut SqliteConnection, row: &StreamRow) -> Result<u64, Error> {
     let result = sqlx::query(
         "UPDATE streams SET public = $2, ticket_key = $3,
+         packager = CASE WHEN generation <= $4 THEN $5 ELSE packager END,
          generation = CASE WHEN generation < $4 THEN $4 ELSE generation END
          WHERE stream = $1",
     )
@@ -125,6 +130,7 @@ pub(super) async fn update(connection: &mut SqliteConnection, row: &StreamRow) -
     .bind(row.public)
     .bind(row.ticket_key.map(|key| key.to_string()))
     .bind(i64::from(row.generation))
+    .bind(row.packager.map(|key| key.to_string()))
     .execute(connection)
     .await?;
     Ok(result.rows_affected())

@@ -24,6 +24,7 @@ fn row(id: &str, key: &str) -> StreamRow {
         public: true,
         ticket_key: None,
         generation: 1,
+        packager: None,
         created: WallTime(7),
     }
 }
@@ -47,13 +48,23 @@ async fn streams_come_back_and_neither_name_nor_key_is_taken_twice() {
     store.add_stream(row("demo", "k1")).await.unwrap();
     assert!(matches!(store.add_stream(row("demo", "k2")).await, Err(Error::Exists)));
     assert!(matches!(store.add_stream(row("other", "k1")).await, Err(Error::Exists)));
-    let newer =
-        StreamRow { generation: 5, public: false, ticket_key: Some(PublicKey([4; 32])), ..row("demo", "k1") };
+    let newer = StreamRow {
+        generation: 5,
+        packager: Some(PublicKey([6; 32])),
+        public: false,
+        ticket_key: Some(PublicKey([4; 32])),
+        ..row("demo", "k1")
+    };
     store.put_stream(newer.clone()).await.unwrap();
-    store.put_stream(StreamRow { generation: 3, ..newer.clone() }).await.unwrap();
+    let older = StreamRow { generation: 3, packager: Some(PublicKey([7; 32])), ..newer.clone() };
+    store.put_stream(older).await.unwrap();
     drop(store);
     let store = Store::open(folder.path()).await.unwrap();
-    assert_eq!(store.streams().await.unwrap(), [newer], "a generation only goes up");
+    assert_eq!(
+        store.streams().await.unwrap(),
+        [newer],
+        "a generation only goes up, with whom it was given to"
+    );
     let demo: StreamId = "demo".parse().unwrap();
     assert!(store.remove_stream(&demo).await.unwrap());
     assert!(!store.remove_stream(&demo).await.unwrap());
@@ -166,8 +177,9 @@ impl Twins {
         self.ledger.tick(self.now);
     }
 
-    fn publish(&mut self, stream: &StreamId, bytes: u64) {
-        self.ledger.published(stream, Published { at: self.now, bytes }, self.now).unwrap();
+    fn publish(&mut self, run: u8, stream: &StreamId, bytes: u64) {
+        let published = Published { run: SessionId([run; 16]), bytes };
+        self.ledger.published(stream, published, self.now).unwrap();
     }
 
     fn join(&mut self, stream: &StreamId, n: u8) {
@@ -230,7 +242,7 @@ async fn the_database_does_with_batches_what_the_plainest_store_does() {
     twins.ledger.set_stream(&film, &acme, recorded).unwrap();
     for second in 1..=90_u64 {
         twins.pass(1_000);
-        twins.publish(&demo, second * 1_000_000);
+        twins.publish(0, &demo, second * 1_000_000);
     }
     twins.compare().await;
     for (stream, session) in [(&demo, 1), (&demo, 2), (&film, 3)] {
@@ -245,10 +257,10 @@ async fn the_database_does_with_batches_what_the_plainest_store_does() {
         twins.compare().await;
     }
     // A packager that starts anew, new terms, renewals, the next epoch, the next day.
-    for hours in 1..=12_u64 {
-        twins.publish(&demo, hours);
+    for (run, hours) in (1..=12).zip(1..=12_u64) {
+        twins.publish(run, &demo, hours);
         twins.pass(1_000);
-        twins.publish(&demo, 40_000_000 + hours);
+        twins.publish(run, &demo, 40_000_000 + hours);
         let terms = Terms { price: Price(1_000_000 + 1), stopped: hours == 5, ..live };
         twins.ledger.set_stream(&demo, &acme, terms).unwrap();
         twins.compare().await;

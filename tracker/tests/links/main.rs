@@ -3,5 +3,6 @@
 
 mod api;
 mod edges;
+mod packagers;
 mod viewers;
 mod world;

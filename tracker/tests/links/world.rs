@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use millstream_model::{BitRate, EdgeId, Fingerprint, RenditionId, SessionId, WallTime};
+use millstream_model::{BitRate, EdgeId, Fingerprint, RenditionId, SessionId};
 use millstream_service::Trust;
 use millstream_tracker::{Config, Tracker};
 use millstream_wire::{
@@ -101,20 +101,15 @@ impl World {
 
     /// Reports a stream as live, with `bytes` published.
     pub(crate) async fn carry(&self, id: &str, bytes: u64) {
-        let at = WallTime(
-            u64::try_from(
-                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
-            )
-            .unwrap(),
-        );
         let report = PackagerReport {
             packager: packager().public(),
             origin: "http://127.0.0.1:9".into(),
             streams: vec![StreamReport {
                 stream: id.parse().unwrap(),
+                generation: 1,
                 state: State::Live,
                 catalog: None,
-                published: vec![Published { at, bytes }],
+                published: vec![Published { run: SessionId([1; 16]), bytes }],
             }],
         };
         assert_eq!(self.post("/v1/packager/report", &report).await.0, 200);

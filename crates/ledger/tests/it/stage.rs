@@ -126,7 +126,13 @@ impl Stage {
     }
 
     pub(crate) fn publish(&mut self, stream: &StreamId, bytes: u64) {
-        self.ledger.published(stream, Published { at: self.now, bytes }, self.now).unwrap();
+        self.count(1, stream, bytes);
+    }
+
+    /// The same by a counter that is not the first.
+    pub(crate) fn count(&mut self, run: u8, stream: &StreamId, bytes: u64) {
+        let published = Published { run: SessionId([run; 16]), bytes };
+        self.ledger.published(stream, published, self.now).unwrap();
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {

@@ -448,14 +448,14 @@ fn budget_and_published_bytes_survive_a_restart() {
     stage.commit();
     // The packager starts again and counts from zero, which is stored at once.
     stage.pass(500);
-    stage.publish(&demo, SECOND);
+    stage.count(2, &demo, SECOND);
     stage.commit();
     stage.crash();
     let known = stage.ledger.stream(&demo).unwrap();
     assert_eq!(known.spent_today(stage.now).0, price_of(5 * SECOND));
     assert_eq!(known.published(), 121 * SECOND);
     stage.pass(1_000);
-    stage.publish(&demo, 2 * SECOND);
+    stage.count(2, &demo, 2 * SECOND);
     assert_eq!(stage.ledger.stream(&demo).unwrap().published(), 122 * SECOND);
 }
 

@@ -25,7 +25,10 @@ mod packager;
 mod viewer;
 
 pub use edge::{FromEdge, ToEdge};
-pub use packager::{Admit, Admitted, PackagerReport, Published, State, StreamReport};
+pub use packager::{
+    Admit, Admitted, GENERATION_STEP_MAX, PackagerReport, Published, REPORT_BYTES_MAX, RUNS_MAX, Reported,
+    RunId, State, StreamReport, next_generation,
+};
 pub use viewer::{EdgeBytes, FromViewer, ToViewer, Welcome};
 
 /// Bytes of one WebSocket message at most, either way: a welcome with a few edges has 4 KiB.

@@ -10,6 +10,7 @@ use millstream_wire::{
     media::{Catalog, Delegation, Media, Record, Rendition, hash_pieces},
     session::{Bearer, Certificate, Grant, Hello, Receipt, Registration, Resume, Token, Voucher},
     sign::{Context, SecretKey, SessionSecret, Signed, Signer as _},
+    tracker::{PackagerReport, Published, State, StreamReport},
 };
 
 pub const VIDEO: RenditionId = RenditionId(0);
@@ -185,4 +186,21 @@ pub fn registration() -> Signed<Registration> {
         fingerprint: Fingerprint([8; 32]),
     };
     Signed::new(registration, Context::None, &edge())
+}
+
+/// A packager's report of a stream that goes on, whose count before was not taken yet.
+pub fn report() -> PackagerReport {
+    let count = |run, bytes| Published { run: SessionId([run; 16]), bytes };
+    let line = StreamReport {
+        stream: stream(),
+        generation: 1,
+        state: State::Live,
+        catalog: Some(catalog(1)),
+        published: vec![count(8, 1_000_000), count(9, 40_000)],
+    };
+    PackagerReport {
+        packager: packager().public(),
+        origin: "https://origin.example".into(),
+        streams: vec![line],
+    }
 }
