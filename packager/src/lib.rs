@@ -1,7 +1,7 @@
 //! RTMP in, signed low-latency HLS out.
 //!
 //! ```text
-//!  encoder ──RTMP──▶ ingest ──samples──▶ stream::life ── segmenter ── signer ──▶ window ◀── origin ◀──HTTP── players,
+//!  encoder ──RTMP──▶ ingest ──samples──▶ stream::life ── pipeline ─── signer ──▶ window ◀── origin ◀──HTTP── players,
 //!                      │                     │              (pure)     (pure)     (pure)                    edges, CDN
 //!                      └─ gate ─ tracker     └─ sequence (numbers ahead of use, on disk)
 //!                                  ▲ report
@@ -18,6 +18,7 @@ pub mod ingest;
 pub mod metrics;
 pub mod origin;
 mod packager;
+pub mod pipeline;
 pub mod program;
 mod report;
 pub mod sequence;

@@ -20,6 +20,7 @@ use crate::{
     ingest::Server,
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
+    pipeline::{Pipelines, Straight},
     report,
     sequence::Generations,
     stream::{Stream, life::Means},
@@ -82,6 +83,14 @@ impl Packager {
     /// # Errors
     /// When something is not as it must be; the text says what to do.
     pub async fn load(config: Config) -> anyhow::Result<Self> {
+        Self::load_with(config, Arc::new(Straight)).await
+    }
+
+    /// [`Self::load`], with a pipeline of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn load_with(config: Config, pipelines: Arc<dyn Pipelines>) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let folder = Arc::new(Folder::open(&config.data)?);
         let key = SecretKey::from_seed(folder.seed(KEY_FILE)?.expose());
@@ -108,6 +117,7 @@ impl Packager {
             generations,
             folder: Arc::clone(&folder),
             metrics: Arc::clone(&metrics),
+            pipelines,
             drain: tasks.drain(),
             away: Duration::from_millis(config.away_ms),
             linger: Duration::from_millis(config.window.span_ms),

@@ -250,25 +250,32 @@ impl Signer {
     }
 
     fn describe(&self, track: &segmenter::Track) -> Rendition {
-        let (name, media, expected) = match track.media {
+        let (group, media, expected) = match track.media {
             segmenter::Media::Video { width, height, frame_rate_milli } => {
                 let frames = if frame_rate_milli == 0 { FRAME_RATE_MILLI } else { frame_rate_milli };
                 let pixels = u64::from(width) * u64::from(height);
                 let guess = pixels * u64::from(frames) / 1_000 * MILLIBITS_PER_PIXEL / 1_000;
                 let media = Media::Video { width, height, frame_rate_milli };
-                ("video", media, self.rates.video.map_or(BitRate(guess), with_headroom))
+                // What a publisher says of its rates is about what it sends, and not about what is made of it here.
+                let told = self.rates.video.filter(|_| track.rendition == segmenter::VIDEO);
+                ("video", media, told.map_or(BitRate(guess), with_headroom))
             }
             segmenter::Media::Audio { channels, sample_rate } => {
                 let media = Media::Audio { channels, sample_rate };
-                ("audio", media, self.rates.audio.map_or(AUDIO_RATE, with_headroom))
+                let told = self.rates.audio.filter(|_| track.rendition == segmenter::AUDIO);
+                ("audio", media, told.map_or(AUDIO_RATE, with_headroom))
             }
+        };
+        let name = match track.rendition {
+            segmenter::VIDEO | segmenter::AUDIO => group.to_owned(),
+            other => format!("{group}-{other}"),
         };
         // A rate that was measured or declared before says more than any guess.
         let known = self.catalog.as_ref().and_then(|c| c.unverified().rendition(track.rendition));
         Rendition {
             id: track.rendition,
-            name: name.to_owned(),
-            group: name.to_owned(),
+            name,
+            group: group.to_owned(),
             media,
             codecs: track.codec.clone(),
             bandwidth: known.map_or(expected, |known| known.bandwidth.max(expected)).max(BitRate(1)),

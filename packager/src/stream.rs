@@ -50,7 +50,8 @@ pub struct Inner {
     pub state: State,
     /// The name of the count that follows.
     pub run: RunId,
-    /// Bytes of all parts since the stream began here. There is one rendition in each group, so all of them count.
+    /// Bytes of all parts since the stream began here. Where a group has several
+    /// renditions, that is more than one viewer can watch.
     pub published_bytes: u64,
     /// Playlists that many ask for at a time, with the change they were written after.
     playlists: HashMap<(RenditionId, bool), (u64, Option<Bytes>)>,

@@ -63,6 +63,21 @@ fn parts_become_a_chain_that_a_receiver_believes() {
 }
 
 #[test]
+fn several_renditions_of_the_pictures_are_one_group_with_names_and_rates_of_their_own() {
+    let mut signer = signer();
+    signer.expect(Rates { video: Some(BitRate(4_000_000)), audio: None });
+    let mut tracks = tracks();
+    tracks.push(segmenter::Track { rendition: RenditionId(2), ..tracks[0].clone() });
+    let catalog = signer.tracks(&tracks, NOW).unwrap();
+    let told: Vec<_> = catalog.unverified().renditions.iter().collect();
+    let names: Vec<_> =
+        told.iter().map(|rendition| (rendition.name.as_str(), rendition.group.as_str())).collect();
+    assert_eq!(names, [("video", "video"), ("audio", "audio"), ("video-2", "video")]);
+    assert_eq!(told[0].bandwidth, BitRate(5_000_000));
+    assert!(told[2].bandwidth < BitRate(1_000_000), "what is told of the publisher's own says nothing of it");
+}
+
+#[test]
 fn a_lost_part_leaves_no_hole_in_the_chain() {
     let mut signer = signer();
     let mut video = Parts::video();

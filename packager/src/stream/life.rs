@@ -1,4 +1,4 @@
-//! One stream's life: a publisher's events through segmenter and signer into the window.
+//! One stream's life: a publisher's events through pipeline and signer into the window.
 //!
 //! ```text
 //! publisher ─▶ Live ──gone──▶ Away ──nobody came back──▶ Ended ──after the window's span──▶ forgotten
@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
 use millstream_model::BitRate;
-use millstream_segmenter::{self as segmenter, Input, NextSegment, Output, Segmenter};
+use millstream_segmenter::{self as segmenter, Input, NextSegment, Output};
 use millstream_service::{
     data::{self, Folder},
     tasks::Drain,
@@ -35,6 +35,7 @@ use crate::{
     gate::{Gate, Permission},
     ingest::{Event, Events, Metadata, Refusal},
     metrics::Metrics,
+    pipeline::{Pipeline, Pipelines},
     sequence::{Generations, Numbers, Sequence},
     signer::{Rates, Signer},
 };
@@ -56,6 +57,7 @@ pub(crate) struct Means {
     pub(crate) generations: Arc<Generations>,
     pub(crate) folder: Arc<Folder>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) pipelines: Arc<dyn Pipelines>,
     pub(crate) drain: Drain,
     /// How long a publisher may be away.
     pub(crate) away: Duration,
@@ -91,7 +93,7 @@ pub(crate) struct Life {
 
 /// What one show is made with.
 struct Work {
-    segmenter: Segmenter,
+    pipeline: Box<dyn Pipeline>,
     signer: Signer,
     complaints: u32,
     changes: Changes,
@@ -168,11 +170,12 @@ impl Life {
         let generation = permission.delegation.unverified().generation;
         self.means.generations.note(generation).await?;
         let segment = self.next.segment;
-        let segmenter = Segmenter::new(segmenter::Config {
+        let numbers = segmenter::Config {
             next_segment: NextSegment { video: segment, audio: segment },
             next_discontinuity: self.next.discontinuity,
             media_start_ms: self.next.media_ms,
-        });
+        };
+        let pipeline = self.means.pipelines.begin(self.stream.id(), numbers);
         let signer = match self.signer.take() {
             // Another signer would give out the generation's catalog versions a second time.
             Some(signer) if signer.generation() == generation => signer,
@@ -180,7 +183,7 @@ impl Life {
         };
         self.stream.begin(permission);
         info!(generation, "stream begins");
-        Ok(Work { segmenter, signer, complaints: 0, changes: Changes::default() })
+        Ok(Work { pipeline, signer, complaints: 0, changes: Changes::default() })
     }
 
     /// Serves one publisher until it is gone.
@@ -285,8 +288,8 @@ impl Life {
     }
 
     async fn process(&mut self, work: &mut Work, input: Input) -> Result<(), data::Error> {
-        work.segmenter.handle(input, self.means.clock.wall());
-        while let Some(output) = work.segmenter.poll() {
+        work.pipeline.handle(input, self.means.clock.wall());
+        while let Some(output) = work.pipeline.poll() {
             match output {
                 Output::Tracks(tracks) => {
                     let catalog = work.signer.tracks(&tracks, self.means.clock.wall());
