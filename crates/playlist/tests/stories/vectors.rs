@@ -53,11 +53,19 @@ impl Vector {
         let context = Context::Stream(&stream);
         let catalogs: Vec<_> =
             shows[0].catalogs.iter().map(|c| Signed::new(c.clone(), context, &key)).collect();
-        let records: Vec<_> = shows
-            .iter()
-            .flat_map(|show| &show.records)
-            .map(|record| Signed::new(record.clone(), context, &key))
-            .collect();
+        let mut records: Vec<Signed<Record>> = Vec::new();
+        for show in shows {
+            let mut last: Option<Signed<Record>> = None;
+            for record in &show.records {
+                let mut record = record.clone();
+                // The first of a generation names none before it.
+                let before = last.filter(|last| last.unverified().generation == record.generation);
+                record.previous = before.map_or(Record::NO_PREVIOUS, |last| last.digest());
+                let signed = Signed::new(record, context, &key);
+                last = Some(signed.clone());
+                records.push(signed);
+            }
+        }
         let mut vector = Self {
             story: story.into(),
             stream: stream.to_string(),
