@@ -5,8 +5,9 @@
 //! left over.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
 /// Why bytes are not the object they claim to be.
@@ -115,31 +116,42 @@ pub const VARINT_MAX: u64 = (1 << 62) - 1;
 
 /// Reads an object, sharing its bytes.
 #[derive(Debug, Clone)]
-pub struct Reader(Bytes);
+pub struct Reader {
+    bytes: Bytes,
+    /// How many of them were read.
+    at: usize,
+}
 
 impl Reader {
     /// Reads from the start of `bytes`.
     #[must_use]
     pub const fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self { bytes, at: 0 }
     }
 
     /// Bytes not yet read.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.0.len()
+        self.unread().len()
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
-        let taken = self.take(N, what)?;
-        taken.as_ref().try_into().map_err(|_| Error::Short(what))
+        let array = *self.unread().first_chunk().ok_or(Error::Short(what))?;
+        self.at += N;
+        Ok(array)
     }
 
-    fn take(&mut self, len: usize, what: &'static str) -> Result<Bytes, Error> {
-        if self.0.len() < len {
-            return Err(Error::Short(what));
-        }
-        Ok(self.0.split_to(len))
+    /// Where the next length-prefixed bytes are.
+    fn prefixed(&mut self, what: &'static str, max: usize) -> Result<Range<usize>, Error> {
+        let len = self.varint(what, max as u64)?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= self.left()).ok_or(Error::Short(what))?;
+        let start = self.at;
+        self.at += len;
+        Ok(start..self.at)
     }
 
     /// One byte.
@@ -179,7 +191,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Short`], [`Error::Padded`] when a shorter form exists, [`Error::Over`] beyond `max`.
     pub fn varint(&mut self, what: &'static str, max: u64) -> Result<u64, Error> {
-        let first = *self.0.first().ok_or(Error::Short(what))?;
+        let first = *self.unread().first().ok_or(Error::Short(what))?;
         let (value, least) = match first >> 6 {
             0 => (u64::from(self.u8(what)?), 0),
             1 => (u64::from(self.u16(what)? & 0x3fff), 0x40),
@@ -217,8 +229,8 @@ impl Reader {
     /// # Errors
     /// As [`Reader::varint`], for the length.
     pub fn bytes(&mut self, what: &'static str, max: usize) -> Result<Bytes, Error> {
-        let len = self.varint(what, max as u64)?;
-        self.take(usize::try_from(len).map_err(|_| Error::Short(what))?, what)
+        let span = self.prefixed(what, max)?;
+        Ok(self.bytes.slice(span))
     }
 
     /// Length-prefixed UTF-8 of at most `max` bytes.
@@ -226,14 +238,17 @@ impl Reader {
     /// # Errors
     /// As [`Reader::bytes`], and [`Error::Text`].
     pub fn text(&mut self, what: &'static str, max: usize) -> Result<alloc::string::String, Error> {
-        let bytes = self.bytes(what, max)?;
-        core::str::from_utf8(&bytes).map(Into::into).map_err(|_| Error::Text(what))
+        let span = self.prefixed(what, max)?;
+        let bytes = self.bytes.get(span).unwrap_or_default();
+        core::str::from_utf8(bytes).map(Into::into).map_err(|_| Error::Text(what))
     }
 
     /// Everything that is left.
     #[must_use]
     pub fn rest(&mut self) -> Bytes {
-        core::mem::take(&mut self.0)
+        let mut rest = core::mem::take(&mut self.bytes);
+        rest.advance(core::mem::take(&mut self.at));
+        rest
     }
 
     /// Ends the reading.
@@ -241,7 +256,10 @@ impl Reader {
     /// # Errors
     /// [`Error::Long`] when bytes are left.
     pub fn end(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::Long(self.0.len())) }
+        match self.left() {
+            0 => Ok(()),
+            left => Err(Error::Long(left)),
+        }
     }
 }
 
