@@ -146,7 +146,9 @@ async fn an_operator_reads_earnings_and_refusals() {
     assert_eq!(older["earnings"], json!([]));
     let (status, refused) = loop {
         // A refusal is answered before it is on disk.
-        let (status, refused) = world.get(&format!("/v1/edges/{id}/refusals")).await;
+        // A refusal is told before it is on disk; an audit waits for the disk.
+    assert_eq!(world.get("/v1/audit").await.1["sound"], json!(true));
+    let (status, refused) = world.get(&format!("/v1/edges/{id}/refusals")).await;
         if refused["refusals"] != json!([]) {
             break (status, refused);
         }
