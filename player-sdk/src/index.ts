@@ -1,6 +1,9 @@
 // Millstream's player: `<millstream-player>` for pages, `attach` and `swarmConfig` for those with an hls.js of their
 // own. Importing it defines the elements.
 
+// The module stands before all code: gzip looks back 32 KiB, and code behind it would not see the code before it. That
+// saves 2 KB of 90.
+import './wasm/swarm.wasm?deflated';
 import { MillstreamPlayer } from './element/player';
 import { MillstreamStats } from './element/stats';
 import { openSwarmSession } from './swarm-session';
