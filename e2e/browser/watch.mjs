@@ -7,6 +7,8 @@
 // origin's signed records. Further members of the argument:
 //   before   JavaScript to be run before the page's, to take something away from the browser
 //   actions  [{at, run}]: JavaScript to be run in the page after `at` seconds
+//   until    names of renditions: it ends 5 s after they were played one after the other, if that is sooner
+//   progress true: a line of JSON each second: what is played, and how
 //   sdk      a folder whose files stand in for the tracker's under /sdk/ (Chromium alone)
 
 import { readFileSync } from 'node:fs';
@@ -18,9 +20,14 @@ import { Signed } from './signed.mjs';
 /** Records are kept by the origin for a minute. */
 const COLLECT_MS = 5_000;
 
+const LINE_MS = 1_000;
+
+/** What is watched after all that was waited for. */
+const AFTER_MS = 5_000;
+
 const OBSERVER = readFileSync(fileURLToPath(new URL('page/observe.js', import.meta.url)), 'utf8');
 
-await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, before, actions = [], sdk }, closing) => {
+await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, before, actions = [], sdk, until, progress }, closing) => {
   const [, stream] = /\/watch\/([^/?#]+)/.exec(url) ?? [];
   const { origin: tracker } = new URL(url);
   const errors = [];
@@ -47,6 +54,8 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, be
   await collect();
 
   let atWarmup;
+  let end = seconds * 1_000;
+  let nextLine = 0;
   const plan = [...actions].sort((a, b) => a.at - b.at);
   for (let next = COLLECT_MS; ; ) {
     const passed = Date.now() - began;
@@ -56,7 +65,13 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, be
       await collect();
       next += COLLECT_MS;
     }
-    if (passed >= seconds * 1_000) break;
+    if (progress && passed >= nextLine) {
+      const now = await page.evaluate(() => window.observed.now());
+      console.log(JSON.stringify({ at_ms: passed, ...now }));
+      if (until && until.join() === now.renditions.join()) end = Math.min(end, passed + AFTER_MS);
+      nextLine = passed + LINE_MS;
+    }
+    if (passed >= end) break;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   const { stats, ...seen } = await page.evaluate(() => ({ ...window.observed.told, stats: window.observed.stats() }));

@@ -34,6 +34,15 @@ pub fn start_in(folder: &Path, script: &str, argument: &Value, logs: &Path) -> a
 }
 
 impl Script {
+    /// The next line that it prints.
+    ///
+    /// # Errors
+    /// When it ended, or prints something else than JSON.
+    pub fn line(&mut self) -> anyhow::Result<Value> {
+        let line = self.0.line()?;
+        serde_json::from_str(&line).with_context(|| format!("a line of the script: {line}"))
+    }
+
     /// Waits for its end and takes its last line.
     ///
     /// # Errors

@@ -7,6 +7,9 @@
 pub mod api;
 pub mod book;
 pub mod browser;
+pub mod flv;
+pub mod ladder;
+pub mod line;
 pub mod media;
 pub mod noise;
 pub mod origin;

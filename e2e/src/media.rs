@@ -35,6 +35,13 @@ pub const PLAIN: Clip =
 pub const LONG_GOP: Clip =
     Clip { name: "long-gop-1", size: (640, 360), bitrate: 900_000, gop: 240, b_frames: 0, seconds: 40 };
 
+/// Two encodings of the same frames: without B-frames, which each would place as it likes.
+pub const HIGH: Clip =
+    Clip { name: "high-1", size: (640, 360), bitrate: 900_000, gop: 60, b_frames: 0, seconds: 40 };
+
+/// The other of them, in a quarter of the bytes.
+pub const LOW: Clip = Clip { name: "low-1", size: (320, 180), bitrate: 220_000, ..HIGH };
+
 impl Clip {
     /// The file, encoded now if it was not before.
     ///

@@ -3,12 +3,15 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::Context as _;
+use millstream_packager::Addresses;
 use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
     api::Api,
+    ladder::{Own, Twins},
+    line::Door,
     media::Clip,
     origin::Origin,
     process::{Process, binary},
@@ -94,6 +97,17 @@ pub struct Apart {
     pub stack: Stack,
 }
 
+/// A tracker as a process of its own, and a packager with two renditions in this one.
+#[derive(Debug)]
+pub struct Laddered {
+    /// What is the same however it runs.
+    pub stack: Stack,
+    /// The packager.
+    pub packager: Own,
+    /// The tracker.
+    pub tracker: Program,
+}
+
 impl Stack {
     /// Starts `millstream up` with as many edges inside.
     ///
@@ -133,17 +147,44 @@ impl Stack {
         let url = tracker.said("url")?.to_owned();
         let settings = [("tracker.url", url.as_str()), ("tracker.token", TOKEN)];
         let packager = Program::start(PACKAGER, "packager", folder.path(), &settings)?;
+        let addresses = [packager.said("rtmp")?, packager.said("origin")?, packager.ops()];
+        let stack = Self::around(&tracker, folder, addresses.map(str::to_owned))?;
+        Ok(Apart { tracker, packager, stack })
+    }
+
+    /// Starts a tracker as a process of its own, and a packager with two renditions in this one, whose origin viewers
+    /// find at `door`.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn with_ladder(high: &Clip, low: &Clip, door: &Door) -> anyhow::Result<Laddered> {
+        let twins = Twins::of(high, low)?;
+        let folder = tempfile::tempdir()?;
+        let tracker = Program::start(TRACKER, "tracker", folder.path(), &[("admin_token", TOKEN)])?;
+        let public = format!("http://{}", door.address);
+        let packager =
+            Own::start(&twins, (tracker.said("url")?, TOKEN), public, &folder.path().join("packager"))?;
+        let Addresses { rtmp, origin, ops, .. } = packager.addresses;
+        door.leads_to(origin);
+        let addresses = [rtmp.to_string(), format!("http://{origin}"), format!("http://{ops}")];
+        let stack = Self::around(&tracker, folder, addresses)?;
+        Ok(Laddered { stack, packager, tracker })
+    }
+
+    fn around(tracker: &Program, folder: TempDir, packager: [String; 3]) -> anyhow::Result<Self> {
+        let url = tracker.said("url")?.to_owned();
+        let [rtmp, origin, ops] = packager;
         let ready = Ready {
-            rtmp: format!("rtmp://{}/live", packager.said("rtmp")?),
-            origin: packager.said("origin")?.to_owned(),
+            rtmp: format!("rtmp://{rtmp}/live"),
+            origin,
             watch: format!("{url}/watch/demo"),
             edges: Vec::new(),
             admin_token: TOKEN.to_owned(),
-            ops: ReadyOps { tracker: tracker.ops().to_owned(), packager: packager.ops().to_owned() },
+            ops: ReadyOps { tracker: tracker.ops().to_owned(), packager: ops },
             tracker: url,
         };
         let api = Api::new(&ready.tracker, TOKEN)?;
-        Ok(Apart { tracker, packager, stack: Self { ready, api, process: None, folder } })
+        Ok(Self { ready, api, process: None, folder })
     }
 
     /// The test's folder, for logs and dumps.
@@ -212,8 +253,24 @@ impl Stack {
     /// # Errors
     /// When it does not come up.
     pub fn edge(&self, name: &str) -> anyhow::Result<Program> {
+        self.edge_with(name, &[])
+    }
+
+    /// The same at the end of a line.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn edge_behind(&self, name: &str, door: &Door) -> anyhow::Result<Program> {
+        let public = format!("[\"{}\"]", door.address);
+        let edge = self.edge_with(name, &[("public", &public)])?;
+        door.leads_to(edge.said("udp")?.parse()?);
+        Ok(edge)
+    }
+
+    fn edge_with(&self, name: &str, more: &[(&str, &str)]) -> anyhow::Result<Program> {
         // Viewers that a test has left need no five seconds to find other edges.
-        let settings = [("tracker", self.ready.tracker.as_str()), ("drain_ms", "1000")];
+        let mut settings = vec![("tracker", self.ready.tracker.as_str()), ("drain_ms", "1000")];
+        settings.extend(more);
         let edge = Program::start(EDGE, name, self.folder.path(), &settings)?;
         self.knows(edge.said("edge")?)?;
         Ok(edge)

@@ -79,6 +79,10 @@ window.observed = (() => {
     told,
     latencies,
     stats: () => player?.stats,
+    now() {
+      const { rendition = null, stalls, bufferMs, bitsPerSecond, bytes } = player?.stats ?? {};
+      return { rendition, renditions: told.renditions, stalls, bufferMs, bitsPerSecond, bytes };
+    },
     player: () => player,
     async drain() {
       const entries = played.splice(0);
