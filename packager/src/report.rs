@@ -4,12 +4,12 @@ mod pending;
 
 use std::{sync::Arc, time::Duration};
 
-use millstream_model::PublicKey;
+use millstream_model::{PublicKey, StreamId};
 use millstream_service::{
     data::{self, Folder},
     tasks::Drain,
 };
-use millstream_wire::tracker::{PackagerReport, Published};
+use millstream_wire::tracker::{PackagerReport, Published, State};
 use tokio::time::Instant;
 
 use self::pending::{Left, Pending, Seen};
@@ -58,7 +58,9 @@ pub(crate) async fn run(
         if last {
             tokio::time::sleep(LAST_AFTER).await;
         }
-        reporter.round(streams.all().iter().map(|stream| see(stream)).collect()).await;
+        let here = streams.all();
+        let gone = reporter.round(here.iter().map(|stream| see(stream)).collect()).await;
+        dismiss(&here, &gone);
         kept.keep(reporter.pending.left(), last).await;
         if last {
             return;
@@ -76,6 +78,16 @@ fn see(stream: &Stream) -> Seen {
     })
 }
 
+/// Sends the publishers of removed streams away: nobody can watch them.
+fn dismiss(streams: &[Arc<Stream>], gone: &[StreamId]) {
+    for stream in streams.iter().filter(|stream| gone.contains(stream.id())) {
+        if stream.look(|inner| !inner.gone && inner.state != State::Ended) {
+            tracing::warn!(stream = %stream.id(), "the stream was removed at the tracker; its publisher is sent away");
+            stream.change(|inner| inner.gone = true);
+        }
+    }
+}
+
 struct Reporter<'a> {
     tracker: &'a Tracker,
     packager: PublicKey,
@@ -85,9 +97,10 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    /// Tells all there is to tell, in as many reports as it takes.
-    async fn round(&mut self, seen: Vec<Seen>) {
+    /// Tells all there is to tell, in as many reports as it takes. Gives the streams that the tracker says are no more.
+    async fn round(&mut self, seen: Vec<Seen>) -> Vec<StreamId> {
         self.pending.see(seen);
+        let mut gone = Vec::new();
         let mut lines = self.pending.next();
         // Nothing to say is said, too: it shows that the packager lives.
         loop {
@@ -96,6 +109,7 @@ impl Reporter<'_> {
             match self.tracker.report(&report).await {
                 Ok(reported) => {
                     self.pending.taken(&report.streams, &reported);
+                    gone.extend(reported.gone);
                     if !std::mem::replace(&mut self.was_taken, true) {
                         tracing::info!("the tracker takes reports again");
                     }
@@ -108,12 +122,12 @@ impl Reporter<'_> {
                 Err(Unreported::Refused(error)) => self.failed(&error),
                 Err(Unreported::Unreachable(error)) => {
                     self.failed(&error);
-                    return;
+                    return gone;
                 }
             }
             lines = self.pending.next();
             if lines.is_empty() {
-                return;
+                return gone;
             }
         }
     }

@@ -48,6 +48,8 @@ pub struct Inner {
     pub given: u32,
     /// Whether its publisher is there.
     pub state: State,
+    /// The tracker does not know it any more.
+    pub gone: bool,
     /// The name of the count that follows.
     pub run: RunId,
     /// Bytes of all parts since the stream began here. Where a group has several
@@ -73,6 +75,7 @@ impl Stream {
             window: Window::new(window),
             state: State::Live,
             given: permission.generation(),
+            gone: false,
             run,
             published_bytes: 0,
             playlists: HashMap::new(),
@@ -162,6 +165,7 @@ impl Stream {
             inner.given = permission.generation();
             inner.permission = permission;
             inner.state = State::Live;
+            inner.gone = false;
         });
     }
 

@@ -148,6 +148,9 @@ impl Life {
             if self.means.drain.has_begun() {
                 return After::Stopped;
             }
+            if self.stream.look(|inner| inner.gone) {
+                break;
+            }
             self.stream.change(|inner| inner.state = State::Away);
             info!(wait_ms = self.means.away.as_millis(), "waiting for the publisher to come back");
             let Some(arrival) = self.arrival_within(self.means.away).await else { break };
@@ -190,6 +193,9 @@ impl Life {
     async fn publisher(&mut self, work: &mut Work, events: &mut Events) -> Result<(), data::Error> {
         let mut look = tokio::time::interval(RENEW_EVERY);
         let mut renewal: Option<BoxFuture<'static, Result<Permission, Refusal>>> = None;
+        let stream = Arc::clone(&self.stream);
+        let gone = stream.wait(|inner| inner.gone.then_some(()));
+        tokio::pin!(gone);
         loop {
             if work.changes.are_too_many() {
                 warn!(
@@ -212,6 +218,7 @@ impl Life {
                     }
                     None => return self.process(work, Input::Gone).await,
                 },
+                () = &mut gone => return self.process(work, Input::Gone).await,
                 _ = look.tick(), if !asking => {
                     if self.renewal_is_due() {
                         let (gate, id) = (Arc::clone(&self.means.gate), self.stream.id().clone());

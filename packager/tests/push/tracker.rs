@@ -48,6 +48,8 @@ struct Book {
     short_lived: usize,
     /// Generations that other packagers were given meanwhile.
     elsewhere: u32,
+    /// The stream was removed: its key is not known any more.
+    removed: bool,
 }
 
 #[derive(Clone)]
@@ -64,6 +66,7 @@ impl Tracker {
             public: true,
             short_lived: 0,
             elsewhere: 0,
+            removed: false,
         };
         Self { book: Arc::new(Mutex::new(book)) }
     }
@@ -96,7 +99,7 @@ impl Tracker {
             "/v1/packager/admit" => {
                 let admit: Admit = serde_json::from_slice(&body).unwrap();
                 book.admits.push(admit.clone());
-                if admit.stream_key != KEY {
+                if admit.stream_key != KEY || book.removed {
                     return json(
                         StatusCode::FORBIDDEN,
                         &fault(FaultCode::BadKey, "this stream key is not known"),
@@ -123,7 +126,8 @@ impl Tracker {
             }
             "/v1/packager/report" => {
                 book.reports.push(serde_json::from_slice(&body).unwrap());
-                json(StatusCode::OK, &serde_json::json!({}))
+                let gone = if book.removed { vec![stream()] } else { Vec::new() };
+                json(StatusCode::OK, &serde_json::json!({ "gone": gone }))
             }
             other => panic!("{other}"),
         })
@@ -205,6 +209,19 @@ async fn the_tracker_knows_what_goes_on() {
         let catalogs = streams.iter().filter(|stream| stream.catalog.is_some()).count();
         assert!(catalogs < streams.len() || streams.len() < 3, "{catalogs} of {}", streams.len());
     });
+}
+
+#[tokio::test]
+async fn the_publisher_of_a_stream_that_was_removed_is_sent_away() {
+    let tracker = Tracker::new();
+    let (address, _tasks) = tracker.serve(localhost()).await;
+    let world = world(address, 20_000).await;
+    let mut encoder = push(&media(60, 20).await, "20", &world.rtmp(KEY));
+    until(|| tracker.state() == Some(State::Live)).await;
+    tracker.book(|book| book.removed = true);
+    within(encoder.wait()).await.unwrap();
+    until(|| tracker.state() == Some(State::Ended)).await;
+    assert_eq!(tracker.book(|book| book.admits.len()), 1);
 }
 
 #[tokio::test]
