@@ -2,7 +2,7 @@
 //!
 //! One task keeps it, for as long as the edge lives: while the tracker is out of reach everything else goes on.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -12,7 +12,7 @@ use millstream_service::{Trust, tasks::Drain, trust};
 use millstream_wire::{
     session::{Receipt, Registration},
     sign::{Context, Signed, Signer as _},
-    tracker::{Challenge, FaultCode, FromEdge, MESSAGE_BYTES_MAX, ToEdge},
+    tracker::{Challenge, FromEdge, MESSAGE_BYTES_MAX, ToEdge},
 };
 use tokio::{
     net::TcpStream,
@@ -67,7 +67,7 @@ pub(crate) async fn keep(shared: Arc<Shared>, mut wanted: mpsc::Receiver<StreamI
     let mut wait = RECONNECT.0;
     loop {
         let (end, was_up) = {
-            let mut link = Link { shared: &shared, lookups: VecDeque::new(), was_up: false };
+            let mut link = Link { shared: &shared, was_up: false };
             let end = match link.talk(&mut wanted, &drain).await {
                 Ok(end) => end,
                 Err(error) => {
@@ -104,8 +104,6 @@ pub(crate) async fn keep(shared: Arc<Shared>, mut wanted: mpsc::Receiver<StreamI
 
 struct Link<'a> {
     shared: &'a Arc<Shared>,
-    /// Streams asked for and not answered yet: the tracker answers in order, and its refusals name no stream.
-    lookups: VecDeque<StreamId>,
     was_up: bool,
 }
 
@@ -139,7 +137,6 @@ impl Link<'_> {
                     }
                 }
                 Some(stream) = wanted.recv() => {
-                    self.lookups.push_back(stream.clone());
                     say(&mut socket, &FromEdge::Lookup { stream }).await?;
                 }
                 _ = status.tick() => {
@@ -230,10 +227,11 @@ impl Link<'_> {
         };
         match message {
             ToEdge::Stream { stream, root, origin, token } => {
-                if let Some(at) = self.lookups.iter().position(|asked| *asked == stream) {
-                    self.lookups.remove(at);
-                }
                 shared.store.found(&stream, Some(Source { root, origin, token }));
+            }
+            ToEdge::NoStream { stream, code, message } => {
+                tracing::debug!(%stream, ?code, "no such stream: {message}");
+                shared.store.found(&stream, None);
             }
             ToEdge::Receipt { receipt } => self.receipt(&receipt),
             ToEdge::Rejected { session, reason, retry: true } => {
@@ -249,15 +247,9 @@ impl Link<'_> {
                 let after = Duration::from_millis(u64::from(retry_ms.min(RETRY_MS_MAX)));
                 return Ok(Some(End::ComeBack(after)));
             }
-            ToEdge::Error(fault) => match fault.code {
-                FaultCode::UnknownStream | FaultCode::NotLive => {
-                    if let Some(stream) = self.lookups.pop_front() {
-                        tracing::debug!(%stream, "no such stream: {}", fault.message);
-                        shared.store.found(&stream, None);
-                    }
-                }
-                _ => tracing::warn!(code = ?fault.code, "the tracker refuses: {}", fault.message),
-            },
+            ToEdge::Error(fault) => {
+                tracing::warn!(code = ?fault.code, "the tracker refuses: {}", fault.message);
+            }
             ToEdge::Challenge(_) | ToEdge::Registered { .. } => bail!("it speaks out of turn"),
             ToEdge::Signal(_) => tracing::debug!("signals are not for an edge that everybody reaches"),
         }

@@ -19,6 +19,7 @@ export interface EdgeBytes {
   readonly received: number;
   readonly bad: number;
   readonly rtt_ms: number;
+  readonly ready: boolean;
 }
 
 export type FromViewer =
@@ -66,7 +67,7 @@ export type FaultCode =
 export type ToViewer =
   | { readonly type: 'challenge'; readonly nonce: string; readonly tracker: string; readonly time: number }
   | Welcome
-  | { readonly type: 'grants'; readonly grants: readonly Signed[] }
+  | { readonly type: 'grants'; readonly grants: readonly Signed[]; readonly token?: Signed }
   | { readonly type: 'reassign'; readonly edges: readonly EdgeOffer[]; readonly reason: string }
   | { readonly type: 'receipt'; readonly receipt: Signed }
   | { readonly type: 'rejected'; readonly edge: string; readonly reason: string }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use millstream_model::EdgeId;
 use millstream_service::{Secret, http, ops, telemetry};
 
 pub use crate::proxies::Network;
@@ -26,6 +27,9 @@ millstream_service::settings! {
         pub packager_token: Secret<String> = Secret::new(String::new()),
         /// Whether anybody may read `/v1/overview` (streams, edges and earnings, without secrets).
         pub open_overview: bool = true,
+        /// Edges that may carry streams which are not public or ask for tickets, by their keys; empty: every edge that
+        /// registers.
+        pub private_edges: Vec<EdgeId> = Vec::new(),
         /// Networks of the load balancers and TLS proxies before this tracker, like `10.0.0.0/8`: a request from there
         /// is taken to come from the rightmost address of its `X-Forwarded-For` that is in none of them. Anybody could
         /// write that field, so name only machines that set it themselves.

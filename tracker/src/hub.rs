@@ -4,34 +4,34 @@
 //! Links (WebSockets, HTTP) call in, and hear of what others did through their queues. What never belongs here:
 //! sockets, JSON, SQL.
 
+mod edges;
 mod placing;
 mod refusal;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod watching;
 
 use std::{
     net::IpAddr,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use dashmap::DashMap;
-use millstream_ledger::{Name, voucher};
+use millstream_ledger::voucher;
 use millstream_model::{BitRate, EdgeId, PublicKey, SessionId, SessionKey, StreamId, TrackerId, WallTime};
 use millstream_placement as placement;
 use millstream_wire::{
     media::Catalog,
-    session::{Bearer, Certificate, Grant, Receipt, Registration, Resume, Token, Voucher},
+    session::{Bearer, Certificate, Grant, Receipt, Resume, Token, Voucher},
     sign::{Context, SecretKey, Signed, Signer as _},
-    tracker::{
-        Challenge, EdgeAddress, EdgeBytes, EdgeOffer, Fault, FaultCode, Nonce, SOCKETS_MAX, State, ToEdge,
-        ToViewer, Welcome,
-    },
+    tracker::{Challenge, EdgeBytes, EdgeOffer, Fault, FaultCode, Nonce, State, ToViewer, Welcome},
 };
 use tokio::sync::mpsc;
 
+pub(crate) use self::edges::{Edge, EdgeOfferings};
 use crate::{
     admission::Admission,
     config,
@@ -46,7 +46,8 @@ pub(crate) const QUEUE_MAX: usize = 64;
 /// Life of a session's certificate: a long evening.
 const CERTIFICATE_MS: u64 = 12 * 3_600_000;
 
-/// Life of a token for the origin; edges get a new one at half of it.
+/// Life of a token for the origin, a session's or an edge's: it gets a new one at half of it. So a tracker may be away
+/// for the other half.
 const TOKEN_MS: u64 = 3_600_000;
 
 /// Life of a token without a session: nobody brings another, so as long as a session may last. It opens one stream by
@@ -75,22 +76,6 @@ pub(crate) struct Carried {
     pub(crate) heard: WallTime,
 }
 
-/// A registered edge.
-#[derive(Debug)]
-pub(crate) struct Edge {
-    pub(crate) address: EdgeAddress,
-    pub(crate) operator: Name,
-    pub(crate) capacity: BitRate,
-    pub(crate) viewers_max: u32,
-    pub(crate) viewers: u32,
-    pub(crate) sending: BitRate,
-    pub(crate) warm: Vec<StreamId>,
-    pub(crate) draining: bool,
-    pub(crate) since: WallTime,
-    pub(crate) version: String,
-    link: mpsc::Sender<ToEdge>,
-}
-
 /// A viewer's session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -99,6 +84,12 @@ pub(crate) struct Session {
     pub(crate) joined: WallTime,
     pub(crate) edges: Vec<EdgeId>,
     pub(crate) report: ViewerReport,
+    /// How its edges fare.
+    watch: placement::standing::Watch,
+    /// When it was given its token; none where the stream is public.
+    token_at: Option<WallTime>,
+    /// When edges were last looked for that it lacks.
+    tried: WallTime,
     link: Option<mpsc::Sender<ToViewer>>,
     detached: Option<WallTime>,
 }
@@ -112,15 +103,6 @@ pub(crate) struct ViewerReport {
     pub(crate) stalled_ms: u32,
     pub(crate) origin_bytes: u64,
     pub(crate) edges: Vec<EdgeBytes>,
-}
-
-/// What an edge offers when it registers.
-#[derive(Debug)]
-pub(crate) struct EdgeOfferings {
-    pub(crate) address: EdgeAddress,
-    pub(crate) capacity: BitRate,
-    pub(crate) viewers_max: u32,
-    pub(crate) version: String,
 }
 
 /// What a page needs that plays without a session.
@@ -141,11 +123,19 @@ pub(crate) struct Hub {
     pub(crate) carried: DashMap<StreamId, Carried>,
     pub(crate) edges: DashMap<EdgeId, Edge>,
     pub(crate) sessions: DashMap<SessionId, Session>,
+    /// How many sessions have each edge. Changed under the session's entry alone.
+    assigned: DashMap<EdgeId, u32>,
+    /// What viewers say of edges.
+    standings: DashMap<EdgeId, placement::standing::Standing>,
+    /// Edges that may carry streams that are not for everybody; empty: all.
+    private_edges: Vec<EdgeId>,
+    /// Sessions that were open before the start and were not looked at since.
+    inherited: Mutex<Vec<SessionId>>,
     admission: Mutex<Admission>,
     placement_key: placement::Key,
     began: WallTime,
-    /// An edge came since sessions were last completed.
-    edge_came: AtomicBool,
+    /// An edge or money came since sessions were last completed.
+    more_came: AtomicBool,
     /// The edges of before the start had their time to come back.
     gathered: AtomicBool,
 }
@@ -171,6 +161,7 @@ impl Hub {
     pub(crate) fn new(
         key: SecretKey,
         limits: config::Admission,
+        private_edges: Vec<EdgeId>,
         money: Money,
         streams: Streams,
     ) -> anyhow::Result<Self> {
@@ -180,14 +171,18 @@ impl Hub {
             key,
             admission: Mutex::new(Admission::new(limits.clone())),
             limits,
+            inherited: Mutex::new(money.open_sessions()),
             money,
             streams,
             carried: DashMap::new(),
             edges: DashMap::new(),
             sessions: DashMap::new(),
+            assigned: DashMap::new(),
+            standings: DashMap::new(),
+            private_edges,
             placement_key: placement::Key(placement_key),
             began: now(),
-            edge_came: AtomicBool::new(false),
+            more_came: AtomicBool::new(false),
             gathered: AtomicBool::new(false),
         })
     }
@@ -237,20 +232,10 @@ impl Hub {
             self.admission().leave(address);
             return Err(fault(FaultCode::Unavailable, refused));
         }
-        self.sessions.insert(
-            session,
-            Session {
-                stream: id.clone(),
-                address,
-                joined: now,
-                edges: Vec::new(),
-                report: ViewerReport::default(),
-                link: Some(link),
-                detached: None,
-            },
-        );
+        self.sessions.insert(session, Session::new(id, address, now, link));
         let edges = self.place(session, &stream, &[]).await;
-        self.welcome(session, certificate, &stream, edges)
+        // The link does not know the session yet, and would never end it.
+        self.welcome(session, certificate, &stream, edges).inspect_err(|_| self.leave(session))
     }
 
     /// Goes on with a session whose connection was lost.
@@ -282,7 +267,7 @@ impl Hub {
             .ok_or_else(|| fault(FaultCode::NotLive, format_args!("{} is not live yet", stream.id)))?;
         let edges = match self.sessions.get_mut(&claim.session) {
             Some(mut session) => {
-                session.link = Some(link);
+                session.link = Some(link.clone());
                 session.detached = None;
                 session.edges.clone()
             }
@@ -291,21 +276,15 @@ impl Hub {
                 self.admission()
                     .resume(address, now())
                     .map_err(|refused| fault(FaultCode::RateLimited, refused))?;
-                let session = Session {
-                    stream: claim.stream.clone(),
-                    address,
-                    joined: claim.issued,
-                    edges: Vec::new(),
-                    report: ViewerReport::default(),
-                    link: Some(link),
-                    detached: None,
-                };
+                let session = Session::new(&claim.stream, address, claim.issued, link.clone());
                 self.sessions.insert(claim.session, session);
                 self.money.lanes(claim.session)
             }
         };
         let offers = self.keep(claim.session, &stream, edges).await;
+        // The link does not know the session yet: it is as if the viewer had gone again.
         self.welcome(claim.session, certificate, &stream, offers)
+            .inspect_err(|_| self.detach(claim.session, &link))
     }
 
     fn welcome(
@@ -318,7 +297,13 @@ impl Hub {
         let origin = self
             .origin(&stream.id)
             .ok_or_else(|| fault(FaultCode::NotLive, format_args!("{} is not live any more", stream.id)))?;
-        let token = (!stream.public).then(|| self.token(&stream.id, Bearer::Session(session), TOKEN_MS));
+        let now = now();
+        let token = (!stream.public).then(|| {
+            if let Some(mut session) = self.sessions.get_mut(&session) {
+                session.token_at = Some(now);
+            }
+            self.token(&stream.id, Bearer::Session(session), now.plus_millis(TOKEN_MS))
+        });
         Ok(Welcome {
             session,
             certificate,
@@ -327,7 +312,7 @@ impl Hub {
             origin,
             token,
             edges,
-            time: now(),
+            time: now,
             report_ms: REPORT_MS,
         })
     }
@@ -371,29 +356,38 @@ impl Hub {
             self.admission().pass(address, now).map_err(|refused| fault(FaultCode::RateLimited, refused))?;
             self.check_ticket(&stream, None, ticket, now).await?;
             let session = SessionId(random()?);
-            plain.token = Some(self.token(id, Bearer::Session(session), PLAIN_TOKEN_MS));
+            plain.token = Some(self.token(id, Bearer::Session(session), now.plus_millis(PLAIN_TOKEN_MS)));
         }
         Ok(plain)
     }
 
-    /// A renewed grant.
-    pub(crate) async fn renew(&self, session: SessionId, edge: EdgeId) -> Result<Signed<Grant>, Fault> {
+    /// A renewed grant, and a token where the present one is half through its life.
+    pub(crate) async fn renew(
+        &self,
+        session: SessionId,
+        edge: EdgeId,
+    ) -> Result<(Signed<Grant>, Option<Signed<Token>>), Fault> {
         let stream = self.sessions.get(&session).map(|session| session.stream.clone());
         let stream = stream.ok_or_else(|| fault(FaultCode::BadProof, "the session is over"))?;
         let renewed = self.money.renew(session, edge, self.rate(&stream)).await;
-        renewed.map_err(|refused| fault(refusal::code(&refused), refused))
+        let grant = renewed.map_err(|refused| fault(refusal::code(&refused), refused))?;
+        Ok((grant, self.next_token(session, now())))
     }
 
-    /// Notes how a viewer fares.
-    pub(crate) fn report(&self, session: SessionId, report: ViewerReport) {
-        if let Some(mut session) = self.sessions.get_mut(&session) {
-            session.report = report;
+    /// Another token for a session whose present one is half through its life.
+    fn next_token(&self, id: SessionId, now: WallTime) -> Option<Signed<Token>> {
+        let mut session = self.sessions.get_mut(&id)?;
+        if now.millis_since(session.token_at?) < TOKEN_MS / 2 {
+            return None;
         }
+        session.token_at = Some(now);
+        Some(self.token(&session.stream, Bearer::Session(id), now.plus_millis(TOKEN_MS)))
     }
 
     /// Ends a session.
     pub(crate) fn leave(&self, session: SessionId) {
         if let Some((_, gone)) = self.sessions.remove(&session) {
+            self.count(&[], &gone.edges);
             self.admission().leave(gone.address);
             self.money.close_session(session);
         }
@@ -418,101 +412,6 @@ impl Hub {
         self.money.voucher(voucher, bringer).await
     }
 
-    // --- edges -----------------------------------------------------------------------------------------------
-
-    /// Takes an edge in.
-    pub(crate) fn register(
-        &self,
-        proof: &Signed<Registration>,
-        nonce: Nonce,
-        offerings: EdgeOfferings,
-        link: mpsc::Sender<ToEdge>,
-    ) -> Result<EdgeId, Fault> {
-        let edge = proof.unverified().edge;
-        let expected = Registration {
-            tracker: self.id(),
-            nonce: nonce.0,
-            edge,
-            fingerprint: offerings.address.fingerprint,
-        };
-        let proven = proof
-            .verify(&edge, Context::None)
-            .map_err(|error| fault(FaultCode::BadProof, format_args!("the proof does not hold: {error}")))?;
-        if *proven != expected {
-            return Err(fault(FaultCode::BadProof, "the proof is for another connection or certificate"));
-        }
-        let sockets = offerings.address.sockets.len();
-        if sockets == 0 || sockets > SOCKETS_MAX {
-            return Err(fault(
-                FaultCode::BadRequest,
-                format_args!("an edge has 1 to {SOCKETS_MAX} addresses"),
-            ));
-        }
-        let sound = |text: &str, chars: std::ops::RangeInclusive<usize>| {
-            chars.contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
-        };
-        if !sound(&offerings.address.ufrag, 4..=32) || !sound(&offerings.address.password, 22..=64) {
-            return Err(fault(FaultCode::BadRequest, "ufrag has 4 to 32, password 22 to 64 ICE characters"));
-        }
-        let edges_max = usize::try_from(self.limits.edges_max).unwrap_or(usize::MAX);
-        if !self.edges.contains_key(&edge) && self.edges.len() >= edges_max {
-            return Err(fault(FaultCode::RateLimited, "this tracker has all the edges it can take"));
-        }
-        self.edges.insert(
-            edge,
-            Edge {
-                address: offerings.address,
-                operator: operator_of(edge),
-                capacity: offerings.capacity,
-                viewers_max: offerings.viewers_max,
-                viewers: 0,
-                sending: BitRate(0),
-                warm: Vec::new(),
-                draining: false,
-                since: now(),
-                version: offerings.version.chars().take(64).collect(),
-                link,
-            },
-        );
-        self.edge_came.store(true, Relaxed);
-        Ok(edge)
-    }
-
-    /// Notes how an edge fares.
-    pub(crate) fn status(&self, edge: EdgeId, viewers: u32, sending: BitRate, mut warm: Vec<StreamId>) {
-        if let Some(mut edge) = self.edges.get_mut(&edge) {
-            warm.truncate(1_000);
-            (edge.viewers, edge.sending, edge.warm) = (viewers, sending, warm);
-        }
-    }
-
-    /// Where a stream comes from, for an edge.
-    pub(crate) fn lookup(&self, edge: EdgeId, id: &StreamId) -> Result<ToEdge, Fault> {
-        let stream = self
-            .streams
-            .get(id)
-            .ok_or_else(|| fault(FaultCode::UnknownStream, format_args!("there is no stream {id}")))?;
-        let origin = self
-            .origin(id)
-            .ok_or_else(|| fault(FaultCode::NotLive, format_args!("nobody publishes {id} at the moment")))?;
-        let token = self.token(id, Bearer::Edge(edge), TOKEN_MS);
-        Ok(ToEdge::Stream { stream: id.clone(), root: stream.root, origin, token })
-    }
-
-    /// An edge will stop: no new viewers, and the present ones move.
-    pub(crate) async fn drain(&self, edge: EdgeId) {
-        if let Some(mut edge) = self.edges.get_mut(&edge) {
-            edge.draining = true;
-        }
-        self.replace(edge, "the edge is shutting down").await;
-    }
-
-    /// An edge's connection is gone. True when it was this connection that counted.
-    pub(crate) fn unregister(&self, edge: EdgeId, link: &mpsc::Sender<ToEdge>) -> bool {
-        self.edges.remove_if(&edge, |_, current| current.link.same_channel(link)).is_some()
-    }
-
     // --- packagers -------------------------------------------------------------------------------------------
 
     /// The origin of a stream that somebody publishes.
@@ -522,28 +421,12 @@ impl Hub {
         (here && carried.state != State::Ended).then(|| carried.origin.clone())
     }
 
-    fn token(&self, stream: &StreamId, bearer: Bearer, life_ms: u64) -> Signed<Token> {
-        let token = Token { stream: stream.clone(), bearer, expires: now().plus_millis(life_ms) };
-        Signed::new(token, Context::None, &self.key)
+    fn token(&self, stream: &StreamId, bearer: Bearer, expires: WallTime) -> Signed<Token> {
+        Signed::new(Token { stream: stream.clone(), bearer, expires }, Context::None, &self.key)
     }
 
-    // --- time ------------------------------------------------------------------------------------------------
-
-    /// Ends sessions that did not come back, and completes those that could have more edges. To be called every few
-    /// seconds.
-    pub(crate) async fn sweep(&self) {
-        let now = now();
-        let gone: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|session| session.detached.is_some_and(|at| now.millis_since(at) >= RESUME_MS))
-            .map(|session| *session.key())
-            .collect();
-        for session in gone {
-            self.leave(session);
-        }
-        self.carried.retain(|_, carried| now.millis_since(carried.heard) < RESUME_MS);
-        self.complete().await;
+    fn inherited(&self) -> MutexGuard<'_, Vec<SessionId>> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn admission(&self) -> MutexGuard<'_, Admission> {
@@ -551,7 +434,19 @@ impl Hub {
     }
 }
 
-/// Every edge is its own operator until operators have accounts that name their edges. A key's text form is a name.
-fn operator_of(edge: EdgeId) -> Name {
-    Name::new(&edge.to_string()).unwrap_or_else(|_| unreachable!("base64url is made of a name's characters"))
+impl Session {
+    fn new(stream: &StreamId, address: IpAddr, joined: WallTime, link: mpsc::Sender<ToViewer>) -> Self {
+        Self {
+            stream: stream.clone(),
+            address,
+            joined,
+            edges: Vec::new(),
+            report: ViewerReport::default(),
+            watch: placement::standing::Watch::default(),
+            token_at: None,
+            tried: WallTime(0),
+            link: Some(link),
+            detached: None,
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
     api::{self, Api},
     assets,
     config::Config,
-    hub::Hub,
+    hub::{self, Hub},
     link,
     money::Money,
     proxies, socket,
@@ -72,7 +72,8 @@ impl Tracker {
         let store = Store::open(folder.path()).await.context("opening the database")?;
         let money = Money::open(store.clone(), key.clone(), &tasks).await.context("reading the book")?;
         let streams = Streams::load(store, money.clone()).await.context("reading the streams")?;
-        let hub = Arc::new(Hub::new(key, config.admission.clone(), money, streams)?);
+        let hub =
+            Arc::new(Hub::new(key, config.admission.clone(), config.private_edges.clone(), money, streams)?);
         Ok(Self { config, tasks, hub, listener, tls, ops, admin_token, fresh_token, addresses })
     }
 
@@ -119,7 +120,7 @@ impl Tracker {
             let mut tick = tokio::time::interval(SWEEP_EVERY);
             loop {
                 tick.tick().await;
-                hub.sweep().await;
+                hub.sweep(hub::now()).await;
             }
         });
         ready.open();

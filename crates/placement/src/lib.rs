@@ -7,12 +7,14 @@
 //! *Load* below every edge's bound. And *two operators*, so that no one can black out a viewer. So:
 //!
 //! 1. Edges that cannot serve are left out: draining, full, too dear, named in [`Request::avoid`].
-//! 2. The rest stand in one order per stream: with room before crowded, near before far, warm before cold, and then
+//! 2. The rest stand in one order per stream: those of good standing ([`standing`]) first, with room before crowded, near before far, warm before cold, and then
 //!    by rendezvous hashing (Thaler and Ravishankar 1998), keyed, so that nobody can make a device key that ranks
 //!    high on a stream it wants.
 //! 3. Of the first [`WIDTH`] with as much room and as near as the first, two are drawn for the session and the less loaded is taken (Mitzenmacher's power of two
 //!    choices). The standby is drawn in the same way among those of other operators.
 #![forbid(unsafe_code)]
+
+pub mod standing;
 
 use std::{cmp::Reverse, hash::Hasher as _, sync::Arc};
 
@@ -71,6 +73,9 @@ pub struct Candidate {
     pub warm: bool,
     /// It wants no new viewers.
     pub draining: bool,
+    /// Several subscribers complain of it ([`standing::Standing::is_suspect`]): it gets a viewer only where there is
+    /// nobody else.
+    pub suspect: bool,
     /// It does not work for less.
     pub price_min: Price,
     /// Measured from the viewer's network.
@@ -130,8 +135,8 @@ pub fn place_beside(
 /// A candidate in the stream's order. One of a higher class is chosen only where there is none of a lower.
 #[derive(Clone, Copy)]
 struct Ranked<'a> {
-    /// Whether it is crowded, and its distance.
-    class: (bool, u8),
+    /// Whether it is suspect, whether it is crowded, and its distance.
+    class: (bool, bool, u8),
     candidate: &'a Candidate,
 }
 
@@ -142,7 +147,7 @@ fn rank<'a>(request: &Request<'_>, candidates: &'a [Candidate], key: Key) -> Vec
         .filter(|candidate| can_serve(candidate, request))
         .map(|candidate| {
             let crowded = load_permille(candidate, request.rate) > CROWDED_PERCENT * 10;
-            let class = (crowded, distance(candidate, request));
+            let class = (candidate.suspect, crowded, distance(candidate, request));
             let hash = rendezvous(key, request.stream.as_str().as_bytes(), candidate.edge);
             ((class, !candidate.warm, Reverse(hash), candidate.edge), Ranked { class, candidate })
         })

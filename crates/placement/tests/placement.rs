@@ -39,6 +39,7 @@ fn candidate(n: u16) -> Candidate {
         viewers_max: 10_000,
         warm: false,
         draining: false,
+        suspect: false,
         price_min: Price(0),
         rtt_ms: None,
         whereabouts: Whereabouts::default(),
@@ -108,6 +109,20 @@ fn an_edge_that_cannot_serve_is_never_chosen() {
     let avoid = [edge(0)];
     let request = Request { avoid: &avoid, ..request(&stream, 1) };
     assert_eq!(place(&request, &candidates(2), KEY).primary, Some(edge(1)));
+}
+
+#[test]
+fn an_edge_of_bad_standing_is_chosen_only_where_there_is_nobody_else() {
+    let stream = stream(0);
+    let mut edges = candidates(3);
+    edges[0].suspect = true;
+    for n in 0..100 {
+        let placement = place(&request(&stream, n), &edges, KEY);
+        assert!(![placement.primary, placement.standby].contains(&Some(edge(0))), "{placement:?}");
+    }
+    edges[1].draining = true;
+    let placement = place(&request(&stream, 1), &edges, KEY);
+    assert_eq!(placement, Placement { primary: Some(edge(2)), standby: Some(edge(0)) });
 }
 
 #[test]

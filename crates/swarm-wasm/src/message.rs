@@ -34,7 +34,10 @@ pub(crate) fn read(text: &[u8]) -> Option<ToViewer> {
             time: millstream_model::WallTime(value.get("time")?.number()?),
             report_ms: value.get("report_ms")?.number()?,
         })),
-        "grants" => ToViewer::Grants { grants: value.get("grants")?.list(Value::parsed)? },
+        "grants" => ToViewer::Grants {
+            grants: value.get("grants")?.list(Value::parsed)?,
+            token: value.maybe("token", Value::parsed)?,
+        },
         "reassign" => ToViewer::Reassign { edges: offers(&value)?, reason: own("reason")? },
         "receipt" => ToViewer::Receipt { receipt: value.get("receipt")?.parsed()? },
         "rejected" => ToViewer::Rejected { edge: value.get("edge")?.parsed()?, reason: own("reason")? },
@@ -122,6 +125,7 @@ pub(crate) fn write(message: &FromViewer, to: &mut Vec<u8>) {
                         to.number("received", edge.received);
                         to.number("bad", edge.bad);
                         to.number("rtt_ms", edge.rtt_ms);
+                        to.flag("ready", edge.ready);
                     });
                 });
             });
@@ -220,6 +224,7 @@ mod tests {
     fn from_the_tracker() -> Vec<ToViewer> {
         let token =
             Token { stream: stream(), bearer: Bearer::Session(SessionId([7; 16])), expires: WallTime(9) };
+        let token = Signed::new(token, Context::None, &tracker());
         let receipt = Receipt {
             session: SessionId([7; 16]),
             edge: offer(4).id,
@@ -248,8 +253,9 @@ mod tests {
                 time: WallTime(1_800_000_000_000),
             }),
             welcome(None, Vec::new()),
-            welcome(Some(Signed::new(token, Context::None, &tracker())), Vec::from([offer(4), offer(5)])),
-            ToViewer::Grants { grants: Vec::from([offer(4).grant]) },
+            welcome(Some(token.clone()), Vec::from([offer(4), offer(5)])),
+            ToViewer::Grants { grants: Vec::from([offer(4).grant]), token: None },
+            ToViewer::Grants { grants: Vec::new(), token: Some(token) },
             ToViewer::Reassign { edges: Vec::from([offer(9)]), reason: "drain – \"soon\"".into() },
             ToViewer::Receipt { receipt: Signed::new(receipt, Context::None, &tracker()) },
             ToViewer::Rejected { edge: offer(4).id, reason: "over\ncap".into() },
@@ -303,7 +309,7 @@ mod tests {
             rendition: RenditionId(0),
             number: 4,
         };
-        let edge = EdgeBytes { edge: offer(4).id, received: 1 << 50, bad: 1, rtt_ms: 20 };
+        let edge = EdgeBytes { edge: offer(4).id, received: 1 << 50, bad: 1, rtt_ms: 20, ready: true };
         let report = |edges| FromViewer::Report {
             buffer_ms: 1,
             latency_ms: 2,

@@ -86,7 +86,9 @@ impl Swarm {
         match message {
             ToViewer::Challenge(challenge) => self.on_challenge(&challenge, now),
             ToViewer::Welcome(welcome) => self.on_welcome(welcome, now),
-            ToViewer::Grants { grants } => {
+            ToViewer::Grants { grants, token } => {
+                // On a stream that wants none, none comes: what is known stays.
+                self.session.token = token.or(self.session.token.take());
                 for grant in grants {
                     self.on_grant(grant);
                 }
@@ -273,7 +275,13 @@ impl Swarm {
             .values()
             .map(|lane| {
                 let stats = lane.stats(false);
-                EdgeBytes { edge: stats.edge, received: stats.received, bad: stats.bad, rtt_ms: stats.rtt_ms }
+                EdgeBytes {
+                    edge: stats.edge,
+                    received: stats.received,
+                    bad: stats.bad,
+                    rtt_ms: stats.rtt_ms,
+                    ready: stats.ready,
+                }
             })
             .collect();
         self.say(FromViewer::Report {

@@ -12,7 +12,7 @@ use millstream_model::{EdgeId, Hash, Price, SessionId, SessionKey, StreamId, Wal
 use millstream_wire::{
     session::{Bearer, Grant, Receipt, Token, Voucher},
     sign::{Context, SecretKey, Signed, Signer as _},
-    tracker::{Challenge, EdgeAddress, Fault, FaultCode, FromEdge, ToEdge},
+    tracker::{Challenge, EdgeAddress, FaultCode, FromEdge, ToEdge},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -183,7 +183,7 @@ impl Tracker {
     fn look_up(&self, stream: StreamId) -> ToEdge {
         if stream.as_str() != "demo" {
             let message = format!("there is no stream {stream}");
-            return ToEdge::Error(Fault { code: FaultCode::UnknownStream, message });
+            return ToEdge::NoStream { stream, code: FaultCode::UnknownStream, message };
         }
         let edge = self.seen.borrow().edge.expect("registered");
         let token =

@@ -42,6 +42,7 @@ pub(super) async fn fund(api: Arc<Api>, name: String, funds: Funds) -> Response 
     };
     match api.hub.money.fund(&name, Micros(funds.amount), &funds.transfer).await {
         Ok(balance) => {
+            api.hub.funded();
             json(StatusCode::OK, &serde_json::json!({ "account": name.as_str(), "balance": balance }))
         }
         Err(error) => refuse(StatusCode::BAD_REQUEST, error),

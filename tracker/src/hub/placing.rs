@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use dashmap::mapref::multiple::RefMulti;
+use futures_util::StreamExt as _;
 use millstream_ledger::{Name, grant};
-use millstream_model::{BitRate, EdgeId, Price, SessionId, StreamId};
+use millstream_model::{BitRate, EdgeId, Price, SessionId, StreamId, WallTime};
 use millstream_placement as placement;
 use millstream_wire::{
     session::Grant,
@@ -12,11 +13,23 @@ use millstream_wire::{
     tracker::{EdgeOffer, ToViewer},
 };
 
-use super::{Edge, Hub, RATE_UNKNOWN, now, operator_of};
+use super::{Edge, Hub, RATE_UNKNOWN, edges::operator_of, now};
 use crate::streams::Stream;
 
 /// Edges that a session has when there are enough: one that pushes, one that stands by.
 const EDGES: usize = 2;
+
+/// Sessions that are placed at the same time where many have to be: what they are granted shares commits.
+const PLACINGS: usize = 64;
+
+/// Sessions lacking edges that are tried again in one sweep, those first that waited longest: each looks at all edges.
+const RETRIES_PER_SWEEP: usize = 64;
+
+/// Milliseconds before a session lacking edges is tried again: by then something may have changed.
+const RETRY_MS: u64 = 15_000;
+
+/// A session to be placed anew, with its stream and the edges that it has.
+type Placed = (SessionId, StreamId, Vec<EdgeId>);
 
 /// Milliseconds after a start in which edges of before come back: they try at least every 45 s.
 const GATHER_MS: u64 = 60_000;
@@ -24,48 +37,85 @@ const GATHER_MS: u64 = 60_000;
 impl Hub {
     /// Chooses edges for a session and has their lanes granted. Those in `keep` stay while they are here.
     pub(super) async fn place(&self, session: SessionId, stream: &Stream, keep: &[EdgeId]) -> Vec<EdgeOffer> {
-        let mut chosen: Vec<EdgeId> =
-            keep.iter().copied().filter(|edge| self.edges.contains_key(edge)).collect();
+        let chosen = self.choose(session, stream, keep, now());
+        // Counted at once, so that a burst of joins does not all see the same idle edge.
+        self.assign(session, chosen.clone());
+        let offers = self.offer(session, &stream.id, &chosen).await;
+        let granted: Vec<EdgeId> = offers.iter().map(|offer| offer.id).collect();
+        if granted != chosen {
+            self.assign(session, granted);
+        }
+        offers
+    }
+
+    /// Edges that failed the viewer are chosen only where there is nobody else; those that sent something wrong, never.
+    fn choose(&self, id: SessionId, stream: &Stream, keep: &[EdgeId], now: WallTime) -> Vec<EdgeId> {
+        let (avoid, barred) = self
+            .sessions
+            .get(&id)
+            .map(|session| (session.watch.avoid(now), session.watch.barred()))
+            .unwrap_or_default();
+        let chosen = self.fill(id, stream, keep, &avoid, now);
+        if chosen.len() < EDGES && avoid.len() > barred.len() {
+            return self.fill(id, stream, &chosen, &barred, now);
+        }
+        chosen
+    }
+
+    fn fill(
+        &self,
+        session: SessionId,
+        stream: &Stream,
+        keep: &[EdgeId],
+        avoid: &[EdgeId],
+        now: WallTime,
+    ) -> Vec<EdgeId> {
+        let stays = |edge: &EdgeId| self.edges.contains_key(edge) && !avoid.contains(edge);
+        let mut chosen: Vec<EdgeId> = keep.iter().copied().filter(stays).collect();
+        if chosen.len() >= EDGES {
+            return chosen;
+        }
         let rate = self.rate(&stream.id);
-        let candidates = self.candidates(&stream.id, rate);
+        let candidates = self.candidates(stream, rate, now);
         let request = placement::Request {
             stream: &stream.id,
             session,
             rate,
             price: stream.price,
             whereabouts: placement::Whereabouts::default(),
-            avoid: &[],
+            avoid,
         };
-        match chosen.first().copied() {
-            None => {
-                let placed = placement::place(&request, &candidates, self.placement_key);
-                chosen.extend(placed.primary.into_iter().chain(placed.standby));
-            }
-            Some(kept) if chosen.len() == 1 => {
-                let operator = self.operator(kept);
-                let operator = operator.as_str();
-                chosen.extend(placement::place_beside(
-                    &request,
-                    kept,
-                    operator,
-                    &candidates,
-                    self.placement_key,
-                ));
-            }
-            Some(_) => {}
+        if let Some(kept) = chosen.first().copied() {
+            let operator = self.operator(kept);
+            let operator = operator.as_str();
+            let key = self.placement_key;
+            chosen.extend(placement::place_beside(&request, kept, operator, &candidates, key));
+        } else {
+            let placed = placement::place(&request, &candidates, self.placement_key);
+            chosen.extend(placed.primary.into_iter().chain(placed.standby));
         }
-        let offers = self.offer(session, &stream.id, &chosen).await;
-        let ids: Vec<EdgeId> = offers.iter().map(|offer| offer.id).collect();
-        for id in ids.iter().filter(|id| !keep.contains(id)) {
-            if let Some(mut edge) = self.edges.get_mut(id) {
-                // Counted at once, so that a burst of joins does not all see the same idle edge.
-                edge.viewers += 1;
-            }
+        chosen
+    }
+
+    /// Sets a session's edges, and counts them.
+    fn assign(&self, id: SessionId, edges: Vec<EdgeId>) {
+        if let Some(mut session) = self.sessions.get_mut(&id) {
+            self.count(&edges, &session.edges);
+            session.edges = edges;
         }
-        if let Some(mut session) = self.sessions.get_mut(&session) {
-            session.edges = ids;
+    }
+
+    /// Notes that edges gained and lost a session.
+    pub(super) fn count(&self, gained: &[EdgeId], lost: &[EdgeId]) {
+        for edge in gained {
+            *self.assigned.entry(*edge).or_default() += 1;
         }
-        offers
+        for edge in lost {
+            self.assigned.remove_if_mut(edge, |_, count| {
+                *count = count.saturating_sub(1);
+                *count == 0
+            });
+        }
     }
 
     /// Goes on with a session's edges. Just after a start, those that have not come back yet are waited for: the viewer
@@ -80,85 +130,114 @@ impl Hub {
         if here.len() == edges.len() || !self.is_gathering() {
             return self.place(session, stream, &edges).await;
         }
-        let offers = self.offer(session, &stream.id, &here).await;
-        if let Some(mut session) = self.sessions.get_mut(&session) {
-            session.edges = edges;
-        }
-        offers
+        self.assign(session, edges);
+        self.offer(session, &stream.id, &here).await
     }
 
-    /// Has the lanes to these edges granted, as far as there is money.
+    /// Has the lanes to these edges granted, all in one commit, as far as there is money.
     async fn offer(&self, session: SessionId, stream: &StreamId, edges: &[EdgeId]) -> Vec<EdgeOffer> {
-        let mut offers = Vec::new();
-        for id in edges.iter().copied() {
-            let Some(address) = self.edges.get(&id).map(|edge| edge.address.clone()) else { continue };
-            match self.grant(session, stream, id).await {
-                Ok(grant) => offers.push(EdgeOffer { id, address, grant }),
-                Err(refused) => {
-                    // No reserve, no grant: the viewer goes on by plain HTTP.
-                    tracing::info!(%session, %stream, edge = %id, "no grant: {refused}");
-                }
+        let offers = edges.iter().map(|edge| self.offer_one(session, stream, *edge));
+        futures_util::future::join_all(offers).await.into_iter().flatten().collect()
+    }
+
+    async fn offer_one(&self, session: SessionId, stream: &StreamId, id: EdgeId) -> Option<EdgeOffer> {
+        let address = self.edges.get(&id).map(|edge| edge.address.clone())?;
+        match self.grant(session, stream, id).await {
+            Ok(grant) => Some(EdgeOffer { id, address, grant }),
+            Err(refused) => {
+                // No reserve, no grant: the viewer goes on by plain HTTP, and is tried again with a sweep.
+                tracing::debug!(%session, %stream, edge = %id, "no grant: {refused}");
+                None
             }
         }
-        offers
     }
 
-    /// Gives more edges to sessions that joined when there were too few, and others to those whose edges did not come
-    /// back after a start of this tracker.
-    pub(super) async fn complete(&self) {
+    /// Money came: who went without edges may have some.
+    pub(crate) fn funded(&self) {
+        self.more_came.store(true, Relaxed);
+    }
+
+    /// Gives more edges to sessions that have too few, and others to those whose edges did not come back after a start
+    /// of this tracker. When edges or money came, to all of them; else some are tried again.
+    pub(super) async fn complete(&self, now: WallTime) {
         let gathering = self.is_gathering();
         let gathered = !gathering && !self.gathered.swap(true, Relaxed);
-        if !self.edge_came.swap(false, Relaxed) && !gathered {
-            return;
-        }
+        let all = self.more_came.swap(false, Relaxed) || gathered;
         let here = |edge: &EdgeId| self.edges.contains_key(edge);
         let could_have = EDGES.min(self.edges.iter().filter(|edge| !edge.draining).count());
-        let lacking: Vec<(SessionId, StreamId, Vec<EdgeId>)> = self
+        let mut lacking: Vec<(WallTime, Placed)> = self
             .sessions
             .iter()
             .filter(|session| session.link.is_some())
+            .filter(|session| all || now.millis_since(session.tried) >= RETRY_MS)
             .filter(|session| {
                 let complete = session.edges.iter().all(here);
                 if complete { session.edges.len() < could_have } else { gathered }
             })
-            .map(|session| (*session.key(), session.stream.clone(), session.edges.clone()))
+            .map(|session| (session.tried, (*session.key(), session.stream.clone(), session.edges.clone())))
             .collect();
-        for (id, stream, keep) in lacking {
-            let Some(stream) = self.streams.get(&stream) else { continue };
-            let edges = self.place(id, &stream, &keep).await;
-            if edges.iter().map(|offer| offer.id).ne(keep) {
-                self.reassign(id, edges, "there are other edges");
+        if !all && lacking.len() > RETRIES_PER_SWEEP {
+            lacking.sort_unstable_by_key(|(tried, _)| *tried);
+            lacking.truncate(RETRIES_PER_SWEEP);
+        }
+        for (_, (id, ..)) in &lacking {
+            if let Some(mut session) = self.sessions.get_mut(id) {
+                session.tried = now;
             }
         }
+        let lacking = lacking.into_iter().map(|(_, lacking)| lacking);
+        self.place_all(lacking.collect(), None, "there are other edges").await;
+    }
+
+    /// Places many sessions anew, keeping what each has but for one edge; those whose edges change are told.
+    async fn place_all(&self, sessions: Vec<Placed>, without: Option<EdgeId>, reason: &'static str) {
+        let sessions = futures_util::stream::iter(sessions);
+        sessions
+            .for_each_concurrent(PLACINGS, |(id, stream, had)| async move {
+                let Some(stream) = self.streams.get(&stream) else { return };
+                let keep: Vec<EdgeId> = had.iter().copied().filter(|edge| Some(*edge) != without).collect();
+                let edges = self.place(id, &stream, &keep).await;
+                if edges.iter().map(|offer| offer.id).ne(had) {
+                    self.reassign(id, edges, reason);
+                }
+            })
+            .await;
     }
 
     fn is_gathering(&self) -> bool {
         now().millis_since(self.began) < GATHER_MS
     }
 
-    fn reassign(&self, session: SessionId, edges: Vec<EdgeOffer>, reason: &'static str) {
+    pub(super) fn reassign(&self, session: SessionId, edges: Vec<EdgeOffer>, reason: &'static str) {
         let link = self.sessions.get(&session).and_then(|session| session.link.clone());
         if let Some(link) = link {
             let _ = link.try_send(ToViewer::Reassign { edges, reason: reason.to_owned() });
         }
     }
 
-    fn candidates(&self, stream: &StreamId, rate: BitRate) -> Vec<placement::Candidate> {
-        let candidate = |edge: RefMulti<'_, EdgeId, Edge>| placement::Candidate {
-            edge: *edge.key(),
-            operator: edge.operator.as_str().into(),
-            capacity: edge.capacity,
-            // Half of its viewers have it as their primary.
-            load: BitRate(edge.sending.0.max(rate.0.saturating_mul(u64::from(edge.viewers / 2)))),
-            viewers: edge.viewers,
-            viewers_max: edge.viewers_max,
-            warm: edge.warm.contains(stream),
-            draining: edge.draining,
-            price_min: Price(0),
-            rtt_ms: None,
-            whereabouts: placement::Whereabouts::default(),
+    fn candidates(&self, stream: &Stream, rate: BitRate, now: WallTime) -> Vec<placement::Candidate> {
+        let candidate = |edge: RefMulti<'_, EdgeId, Edge>| {
+            let id = *edge.key();
+            // An edge may say too little, to be given more; and its word is a few seconds old.
+            let assigned = self.assigned.get(&id).map_or(0, |count| *count);
+            let viewers = edge.viewers.max(assigned);
+            placement::Candidate {
+                edge: id,
+                operator: edge.operator.as_str().into(),
+                capacity: edge.capacity,
+                // Half of its viewers have it as their primary.
+                load: BitRate(edge.sending.0.max(rate.0.saturating_mul(u64::from(viewers / 2)))),
+                viewers,
+                viewers_max: edge.viewers_max,
+                warm: edge.warm.contains(&stream.id),
+                draining: edge.draining,
+                suspect: self.standings.get(&id).is_some_and(|standing| standing.is_suspect(viewers, now)),
+                price_min: Price(0),
+                rtt_ms: None,
+                whereabouts: placement::Whereabouts::default(),
+            }
         };
-        self.edges.iter().map(candidate).collect()
+        self.edges.iter().filter(|edge| self.may_carry(*edge.key(), stream)).map(candidate).collect()
     }
 
     fn operator(&self, edge: EdgeId) -> Name {
@@ -185,22 +264,18 @@ impl Hub {
             let best = groups.entry(rendition.group.as_str()).or_insert(0);
             *best = rendition.bandwidth.0.max(*best);
         }
-        BitRate(groups.values().sum::<u64>().max(1))
+        // Nobody has checked a catalog's numbers.
+        BitRate(groups.values().fold(0, |sum: u64, rate| sum.saturating_add(*rate)).max(1))
     }
 
     /// Gives every session of a lost or draining edge a new set.
     pub(crate) async fn replace(&self, edge: EdgeId, reason: &'static str) {
-        let affected: Vec<(SessionId, StreamId, Vec<EdgeId>)> = self
+        let affected: Vec<Placed> = self
             .sessions
             .iter()
             .filter(|session| session.edges.contains(&edge))
             .map(|session| (*session.key(), session.stream.clone(), session.edges.clone()))
             .collect();
-        for (id, stream, mut keep) in affected {
-            let Some(stream) = self.streams.get(&stream) else { continue };
-            keep.retain(|kept| *kept != edge);
-            let edges = self.place(id, &stream, &keep).await;
-            self.reassign(id, edges, reason);
-        }
+        self.place_all(affected, Some(edge), reason).await;
     }
 }

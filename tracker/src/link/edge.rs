@@ -2,13 +2,18 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use millstream_ledger::voucher::Bringer;
 use millstream_model::EdgeId;
 use millstream_service::tasks::{Drain, Spawner};
-use millstream_wire::tracker::{Challenge, FaultCode, FromEdge, ToEdge};
-use tokio::sync::mpsc;
+use millstream_wire::{
+    session::Voucher,
+    sign::Signed,
+    tracker::{Challenge, FaultCode, FromEdge, ToEdge},
+};
+use tokio::{sync::mpsc, time::Instant};
 
-use super::{Budget, PING_EVERY, spread_ms};
+use super::{Budget, INTRODUCTION, PING_EVERY, spread_ms};
 use crate::{
     hub::{EdgeOfferings, Hub, QUEUE_MAX, REPORT_MS, fault, now},
     socket::{Received, Socket},
@@ -16,6 +21,16 @@ use crate::{
 
 /// An edge whose connection is lost may come back in this time before its viewers are given others.
 const COMEBACK: Duration = Duration::from_secs(5);
+
+/// Vouchers of one edge being booked at the same time, so that they share a commit. Above it, the edge is not heard.
+const BOOKINGS_MAX: usize = 64;
+
+/// Vouchers a second of an edge at most, beside those for its lanes: what it brings at the end of lanes.
+const VOUCHERS_PER_SECOND: usize = 50;
+
+/// Of this many lanes one brings a voucher in a second at most. An edge brings each lane's newest every ten seconds,
+/// and at its close; after an absence, all of them at once.
+const LANES_PER_VOUCHER: usize = 2;
 
 /// Talks to one edge until either side ends it.
 pub(crate) async fn serve(
@@ -62,26 +77,39 @@ impl Edge {
         ping.reset();
         let mut silent = 0;
         let mut budget = Budget::new();
+        let mut pace = Pace { until: Instant::now(), left: 0 };
+        let mut booking = FuturesUnordered::new();
+        let introduced_by = Instant::now() + INTRODUCTION;
+        let mut deaf_until = None;
         loop {
+            let hears = deaf_until.is_none() && booking.len() < BOOKINGS_MAX;
             let answer = tokio::select! {
-                received = socket.receive::<FromEdge>() => {
+                received = socket.receive::<FromEdge>(), if hears => {
                     silent = 0;
-                    match received {
-                        None => return,
-                        // An edge brings the vouchers of all its viewers: they are bounded by its viewers_max.
-                        Some(Received::Message(FromEdge::Voucher { voucher })) => {
-                            self.book(voucher).await
+                    match (received, self.id) {
+                        (None, _) => return,
+                        // An edge brings the vouchers of all its viewers: it is not cut off for them, but slowed down.
+                        (Some(Received::Message(FromEdge::Voucher { voucher })), Some(edge)) => {
+                            deaf_until = pace.count(|| self.vouchers_per_second(edge));
+                            booking.push(book(Arc::clone(&self.hub), edge, voucher));
+                            None
                         }
-                        Some(_) if !budget.take() => {
+                        (Some(_), _) if !budget.take() => {
                             Some(ToEdge::Error(fault(FaultCode::RateLimited, "too many messages")))
                         }
-                        Some(Received::Message(message)) => self.hear(message).await,
-                        Some(Received::Malformed(why)) => {
+                        (Some(Received::Message(message)), _) => self.hear(message).await,
+                        (Some(Received::Malformed(why)), _) => {
                             Some(ToEdge::Error(fault(FaultCode::BadRequest, why)))
                         }
-                        Some(Received::Nothing) => None,
+                        (Some(Received::Nothing), _) => None,
                     }
                 }
+                () = tokio::time::sleep_until(deaf_until.unwrap_or(introduced_by)), if deaf_until.is_some() => {
+                    deaf_until = None;
+                    None
+                }
+                Some(answer) = booking.next(), if !booking.is_empty() => Some(answer),
+                () = tokio::time::sleep_until(introduced_by), if self.id.is_none() => return,
                 message = queue.recv() => message,
                 _ = ping.tick() => {
                     silent += 1;
@@ -91,34 +119,25 @@ impl Edge {
                     None
                 }
                 () = drain.begun() => {
+                    // What is being booked is on disk in a moment, and its edge had better know.
+                    while let Some(answer) = booking.next().await {
+                        let _ = socket.send(&answer).await;
+                    }
                     let _ = socket.send(&ToEdge::Goaway { retry_ms: spread_ms() }).await;
                     return;
                 }
             };
             let Some(answer) = answer else { continue };
             let ends = matches!(&answer, ToEdge::Error(fault)
-                if matches!(fault.code, FaultCode::RateLimited | FaultCode::BadProof));
+                if self.id.is_none() || matches!(fault.code, FaultCode::RateLimited | FaultCode::BadProof));
             if socket.send(&answer).await.is_err() || ends {
                 return;
             }
         }
     }
 
-    async fn book(
-        &self,
-        voucher: millstream_wire::sign::Signed<millstream_wire::session::Voucher>,
-    ) -> Option<ToEdge> {
-        let Some(edge) = self.id else {
-            return Some(ToEdge::Error(fault(FaultCode::BadRequest, "register comes first")));
-        };
-        let session = voucher.unverified().session;
-        Some(match self.hub.voucher(Bringer::Edge(edge), voucher).await {
-            Ok(receipt) => ToEdge::Receipt { receipt },
-            Err(refused) => {
-                let retry = refused.may_pass_later();
-                ToEdge::Rejected { session, reason: refused.to_string(), retry }
-            }
-        })
+    fn vouchers_per_second(&self, edge: EdgeId) -> usize {
+        VOUCHERS_PER_SECOND + self.hub.money.lanes_of(edge) / LANES_PER_VOUCHER
     }
 
     async fn hear(&mut self, message: FromEdge) -> Option<ToEdge> {
@@ -143,19 +162,46 @@ impl Edge {
                 self.hub.status(edge, viewers, sending, warm);
                 None
             }
-            (FromEdge::Lookup { stream }, Some(edge)) => {
-                Some(self.hub.lookup(edge, &stream).unwrap_or_else(ToEdge::Error))
-            }
+            (FromEdge::Lookup { stream }, Some(edge)) => Some(self.hub.lookup(edge, &stream)),
             (FromEdge::Drain, Some(edge)) => {
                 self.hub.drain(edge).await;
                 None
             }
-            (FromEdge::Signal(_), Some(_)) => Some(ToEdge::Error(fault(
-                FaultCode::Unavailable,
-                "this tracker passes no signals: its edges are all public",
-            ))),
-            (FromEdge::Voucher { .. }, _) => None,
+            (FromEdge::Signal(signal), Some(edge)) => {
+                self.hub.signal_viewer(edge, signal).err().map(ToEdge::Error)
+            }
+            (FromEdge::Voucher { .. }, Some(_)) => None,
             (_, None) => Some(ToEdge::Error(fault(FaultCode::BadRequest, "register comes first"))),
         }
+    }
+}
+
+/// Books a voucher; the answer comes when it is on disk, or why it never will be.
+async fn book(hub: Arc<Hub>, edge: EdgeId, voucher: Signed<Voucher>) -> ToEdge {
+    let session = voucher.unverified().session;
+    match hub.voucher(Bringer::Edge(edge), voucher).await {
+        Ok(receipt) => ToEdge::Receipt { receipt },
+        Err(refused) => {
+            let retry = refused.may_pass_later();
+            ToEdge::Rejected { session, reason: refused.to_string(), retry }
+        }
+    }
+}
+
+/// How many vouchers an edge may bring in a second.
+struct Pace {
+    until: Instant,
+    left: usize,
+}
+
+impl Pace {
+    /// Counts one; says until when nothing is to be heard, when it was the last.
+    fn count(&mut self, per_second: impl FnOnce() -> usize) -> Option<Instant> {
+        let now = Instant::now();
+        if now >= self.until {
+            (self.until, self.left) = (now + Duration::from_secs(1), per_second());
+        }
+        self.left = self.left.saturating_sub(1);
+        (self.left == 0).then_some(self.until)
     }
 }

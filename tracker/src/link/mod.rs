@@ -12,6 +12,9 @@ pub(crate) use viewer::serve as serve_viewer;
 /// later.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
+/// A connection whose peer has not said who it is after this time is closed: it costs memory.
+const INTRODUCTION: Duration = Duration::from_secs(10);
+
 /// Messages a second over any ten seconds at most; above it the peer is broken or hostile. A viewer with two lanes
 /// sends less than one.
 const MESSAGES_PER_SECOND: u32 = 20;

@@ -8,9 +8,9 @@ use millstream_service::tasks::Drain;
 use millstream_wire::tracker::{Challenge, FaultCode, FromViewer, ToViewer};
 use tokio::sync::mpsc;
 
-use super::{Budget, PING_EVERY, spread_ms};
+use super::{Budget, INTRODUCTION, PING_EVERY, spread_ms};
 use crate::{
-    hub::{Hub, QUEUE_MAX, ViewerReport, fault},
+    hub::{Hub, QUEUE_MAX, ViewerReport, fault, now},
     socket::{Received, Socket},
 };
 
@@ -56,6 +56,7 @@ impl Viewer {
         ping.reset();
         let mut silent = 0;
         let mut budget = Budget::new();
+        let introduced_by = tokio::time::Instant::now() + INTRODUCTION;
         loop {
             let answer = tokio::select! {
                 received = socket.receive::<FromViewer>() => {
@@ -81,6 +82,7 @@ impl Viewer {
                     }
                     None
                 }
+                () = tokio::time::sleep_until(introduced_by), if self.session.is_none() => return false,
                 () = drain.begun() => {
                     let _ = socket.send(&ToViewer::Goaway { retry_ms: spread_ms() }).await;
                     return false;
@@ -114,7 +116,7 @@ impl Viewer {
                 })
             }
             (FromViewer::Renew { edge }, Some(session)) => Some(match self.hub.renew(session, edge).await {
-                Ok(grant) => ToViewer::Grants { grants: vec![grant] },
+                Ok((grant, token)) => ToViewer::Grants { grants: vec![grant], token },
                 Err(fault) => ToViewer::Error(fault),
             }),
             (
@@ -123,13 +125,12 @@ impl Viewer {
             ) => {
                 edges.truncate(16);
                 let report = ViewerReport { buffer_ms, latency_ms, stalls, stalled_ms, origin_bytes, edges };
-                self.hub.report(session, report);
+                self.hub.report(session, report, now()).await;
                 None
             }
-            (FromViewer::Signal(_), Some(_)) => Some(ToViewer::Error(fault(
-                FaultCode::Unavailable,
-                "this tracker passes no signals: its edges are all public",
-            ))),
+            (FromViewer::Signal(signal), Some(session)) => {
+                self.hub.signal_edge(session, signal).err().map(ToViewer::Error)
+            }
             (FromViewer::Leave, _) => None,
             (_, None) => Some(ToViewer::Error(fault(FaultCode::BadRequest, "join or resume comes first"))),
             (_, Some(_)) => {

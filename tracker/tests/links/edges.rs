@@ -18,13 +18,14 @@ async fn an_edge_learns_where_a_stream_comes_from() {
     let world = World::new().await;
     world.live("show", json!({})).await;
     let (mut link, edge) = world.edge(1).await;
+    let (_viewer, _) = world.welcome("show").await;
     link.say(&FromEdge::Lookup { stream: "show".parse().unwrap() }).await;
     let ToEdge::Stream { origin, token, .. } = link.hear().await else { panic!("a stream") };
     assert_eq!(origin, "http://127.0.0.1:9");
     assert_eq!(token.unverified().bearer, Bearer::Edge(edge));
     link.say(&FromEdge::Lookup { stream: "nothing".parse().unwrap() }).await;
-    let ToEdge::Error(fault) = link.hear().await else { panic!("a refusal") };
-    assert_eq!(fault.code, FaultCode::UnknownStream);
+    let ToEdge::NoStream { stream, code, .. } = link.hear().await else { panic!("a refusal") };
+    assert_eq!((stream.as_str(), code), ("nothing", FaultCode::UnknownStream));
 }
 
 #[tokio::test]

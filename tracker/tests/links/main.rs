@@ -3,6 +3,7 @@
 
 mod api;
 mod edges;
+mod limits;
 mod packagers;
 mod viewers;
 mod world;

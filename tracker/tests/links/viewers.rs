@@ -75,7 +75,7 @@ async fn a_grant_is_renewed_with_a_higher_serial() {
     let (mut link, welcome) = world.welcome("show").await;
     let old = welcome.edges[0].grant.unverified().clone();
     link.say(&FromViewer::Renew { edge }).await;
-    let ToViewer::Grants { grants } = link.hear().await else { panic!("grants") };
+    let ToViewer::Grants { grants, .. } = link.hear().await else { panic!("grants") };
     assert_eq!(grants[0].unverified().cap_bytes, old.cap_bytes, "nothing was used yet");
     world.carry("show", (1 << 40) + old.cap_bytes).await;
     let used = voucher(&old, old.cap_bytes / 4 * 3);
@@ -83,7 +83,7 @@ async fn a_grant_is_renewed_with_a_higher_serial() {
     let answer = link.hear().await;
     assert!(matches!(answer, ToViewer::Receipt { .. }), "{answer:?}");
     link.say(&FromViewer::Renew { edge }).await;
-    let ToViewer::Grants { grants } = link.hear().await else { panic!("grants") };
+    let ToViewer::Grants { grants, .. } = link.hear().await else { panic!("grants") };
     let new = grants[0].unverified();
     assert!(new.serial > old.serial && new.cap_bytes > old.cap_bytes && new.expires >= old.expires);
 }

@@ -19,7 +19,7 @@ use millstream_swarm::{Config, Content, Event, FetchId, Input, Output, Resource,
 use millstream_wire::{
     frame::{Deframer, Frame, Reason, Span, Subscription, write_framed},
     media::{Catalog, Delegation, Media, Record, Rendition, hash_pieces},
-    session::{Certificate, Grant, Receipt, Voucher},
+    session::{Bearer, Certificate, Grant, Receipt, Token, Voucher},
     sign::{Context, SecretKey, SessionSecret, Signed, Signer as _},
     tracker::{Challenge, EdgeAddress, EdgeOffer, Fault, FaultCode, FromViewer, ToViewer, Welcome},
 };
@@ -101,6 +101,12 @@ pub struct World {
     /// Edges that the tracker offers in its welcome: a restarted one knows none yet.
     pub edges_offered: usize,
     pub cap: u64,
+    /// The origin wants a token, which lives so long.
+    pub token_ms: Option<u64>,
+    /// Tokens that the tracker brings after the first.
+    pub tokens_more: u64,
+    /// Requests without a good token.
+    pub turned_away: u64,
     next_part_at: u64,
     pub origin_bytes: u64,
     pub origin_records: u64,
@@ -204,6 +210,9 @@ impl World {
             scale: 1,
             tracker_up: true,
             cap: 1 << 40,
+            token_ms: None,
+            tokens_more: 0,
+            turned_away: 0,
             next_part_at: 0,
             origin_bytes: 0,
             origin_records: 0,
@@ -344,7 +353,14 @@ impl World {
                     self.edge_hears(n, frame);
                 }
             }
-            Output::Fetch { fetch, url, range, .. } => self.origin_hears(fetch, &url, range),
+            Output::Fetch { fetch, url, range, token, .. } => {
+                if self.is_let_in(token.as_deref()) {
+                    self.origin_hears(fetch, &url, range);
+                } else {
+                    self.turned_away += 1;
+                    self.post(HTTP_MS, Input::FetchFailed { fetch, status: Some(401) });
+                }
+            }
             Output::Sign { sign, message } => {
                 let signature = self.session_secret.sign(&message);
                 self.post(1, Input::Signed { sign, signature });

@@ -40,7 +40,7 @@ impl World {
             FromViewer::Renew { edge } => {
                 let n = (0..self.edges.len()).find(|n| self.edge_id(*n) == edge).unwrap();
                 let grants = vec![self.grant(n)];
-                self.post(EDGE_MS, Input::Tracker(ToViewer::Grants { grants }));
+                self.post(EDGE_MS, Input::Tracker(ToViewer::Grants { grants, token: None }));
             }
             FromViewer::Report { .. } | FromViewer::Signal(_) | FromViewer::Leave => {}
         }
@@ -72,7 +72,25 @@ impl World {
         Signed::new(grant, Context::None, &self.tracker)
     }
 
+    /// A token that begins to be good `after_ms` from now, on a stream that wants one.
+    fn token(&self, after_ms: u64) -> Option<Signed<Token>> {
+        let expires = self.wall().plus_millis(after_ms + self.token_ms?);
+        let token = Token { stream: stream(), bearer: Bearer::Session(self.session), expires };
+        Some(Signed::new(token, Context::None, &self.tracker))
+    }
+
+    pub(super) fn is_let_in(&self, token: Option<&str>) -> bool {
+        let shown = || Some(token?.parse::<Signed<Token>>().unwrap().unverified().expires);
+        self.token_ms.is_none() || shown().is_some_and(|expires| self.wall() < expires)
+    }
+
     fn welcome(&mut self) {
+        // As the tracker does: another one whenever half of the time is gone.
+        for n in 1..=self.tokens_more {
+            let after_ms = n * self.token_ms.unwrap_or(0) / 2;
+            let token = self.token(after_ms);
+            self.post(after_ms, Input::Tracker(ToViewer::Grants { grants: Vec::new(), token }));
+        }
         let certificate = Certificate {
             session: self.session,
             stream: stream(),
@@ -98,7 +116,7 @@ impl World {
             stream: stream(),
             root: self.root.public(),
             origin: "http://origin".into(),
-            token: None,
+            token: self.token(0),
             edges,
             time: self.wall().plus_millis(EDGE_MS),
             report_ms: 5_000,

@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 use millstream_model::{BitRate, EdgeId, PublicKey, SessionId, StreamId, TrackerId, WallTime};
 use serde::{Deserialize, Serialize};
 
-use super::{Challenge, EdgeAddress, Fault, Signal};
+use super::{Challenge, EdgeAddress, Fault, FaultCode, Signal};
 use crate::{
     session::{Receipt, Registration, Token, Voucher},
     sign::Signed,
@@ -37,7 +37,8 @@ pub enum FromEdge {
         /// Streams whose feed it has.
         warm: Vec<StreamId>,
     },
-    /// A viewer's grant names a stream it does not know yet.
+    /// A viewer's grant names a stream it does not know yet, or whose token is at its end. Answered for streams that it
+    /// has a lane of.
     Lookup {
         /// The stream.
         stream: StreamId,
@@ -70,7 +71,8 @@ pub enum ToEdge {
         /// How often it wants a status, in milliseconds.
         status_ms: u32,
     },
-    /// Where a stream comes from; the answer to `lookup`, and again before its token expires.
+    /// Where a stream comes from: the answer to `lookup`, and again, unasked, when its token is half through its life
+    /// and the edge still has viewers of it.
     Stream {
         /// The stream.
         stream: StreamId,
@@ -80,6 +82,15 @@ pub enum ToEdge {
         origin: String,
         /// For the feed.
         token: Signed<Token>,
+    },
+    /// The other answer to `lookup`.
+    NoStream {
+        /// The stream.
+        stream: StreamId,
+        /// Why.
+        code: FaultCode,
+        /// For people.
+        message: String,
     },
     /// A voucher is in the book.
     Receipt {

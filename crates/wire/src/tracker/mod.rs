@@ -5,7 +5,7 @@
 //! viewer -> tracker  join | resume, renew, report, voucher, signal, leave
 //! tracker -> viewer  welcome, grants, reassign, receipt, rejected, signal, goaway, error
 //! edge -> tracker    register, status, lookup, voucher, signal, drain
-//! tracker -> edge    registered, stream, receipt, rejected, signal, goaway, error
+//! tracker -> edge    registered, stream, no_stream, receipt, rejected, signal, goaway, error
 //! packager -> tracker  POST /v1/packager/admit, POST /v1/packager/report
 //! ```
 //!

@@ -74,6 +74,13 @@ pub struct EdgeBytes {
     pub bad: u32,
     /// Smoothed round trip in milliseconds; 0 when not measured.
     pub rtt_ms: u32,
+    /// Data channels to it are open. Believed where it is not said.
+    #[serde(default = "yes")]
+    pub ready: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What the tracker says to a viewer.
@@ -84,10 +91,14 @@ pub enum ToViewer {
     Challenge(Challenge),
     /// The session exists; again after `resume`.
     Welcome(Box<Welcome>),
-    /// Renewed grants.
+    /// Renewed grants, a renewed token, or both.
     Grants {
         /// One per renewed lane.
         grants: Vec<Signed<Grant>>,
+        /// From now on for the origin, in the place of the one before. Comes unasked too, when that one is half through
+        /// its life.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Signed<Token>>,
     },
     /// Other edges from now on: `edges` is the whole set.
     Reassign {
