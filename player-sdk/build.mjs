@@ -1,8 +1,8 @@
 // What is published: an ES module (hls.js is a peer), the same as a classic script (`Millstream`, expects `Hls`),
 // one script with hls.js in it, and the types.
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'vite';
 import { inlineWasm } from './wasm-plugin.mjs';
@@ -44,7 +44,10 @@ const made = files(outDir);
 for (const file of files(published)) if (!made.includes(file)) rmSync(join(published, file));
 for (const file of made) {
   const [from, to] = [join(outDir, file), join(published, file)];
-  if (!existsSync(to) || !readFileSync(from).equals(readFileSync(to))) cpSync(from, to);
+  if (existsSync(to) && readFileSync(from).equals(readFileSync(to))) continue;
+  mkdirSync(dirname(to), { recursive: true });
+  // In one step: cargo may be reading it.
+  renameSync(from, to);
 }
 
 /** The files below a folder, by their paths in it. */
