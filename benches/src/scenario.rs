@@ -7,6 +7,7 @@ mod packager;
 mod part;
 mod start;
 mod transport;
+mod work;
 
 use std::{
     path::PathBuf,
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario { name: "part", what: "Last frame of a part to the part at the edge", run: part::run },
     Scenario { name: "start", what: "First frame and distance to live in Chromium", run: start::run },
+    Scenario { name: "work", what: "Pieces, records and vouchers by themselves", run: work::run },
 ];
 
 /// One thing to measure.

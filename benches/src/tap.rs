@@ -31,9 +31,9 @@ const ROUNDING_MS: f64 = 3.0;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     /// Its decode time on the publisher's clock.
-    timestamp: u32,
+    pub(crate) timestamp: u32,
     /// When its last byte was here.
-    at: Instant,
+    pub(crate) at: Instant,
 }
 
 /// A tap in front of a packager. The publisher pushes to [`Tap::address`].

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use millstream_e2e::{program::Program, stack::Stack, time::go_on, viewers::Watch};
 use serde_json::json;
 
@@ -33,7 +33,7 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
         let mut watch = Watch::new(&stack.ready.tracker, "full", seconds);
         watch.viewers = NATIVE_VIEWERS;
         let mut watching = watch.start(bench.folder.path())?;
-        let (cost, sent) = measure(&edge, NATIVE_VIEWERS, window)?;
+        let (cost, sent) = measure(&edge, NATIVE_VIEWERS, window).with_context(|| watching.log())?;
         let report = watching.report()?;
         ensure!(report.bytes.edge > report.bytes.origin, "the edge did not serve them: {report:?}");
         let taken = gigabytes(report.bytes.edge + report.bytes.origin);

@@ -61,7 +61,7 @@ fn viewers_kib(bench: &Bench, clip: &Clip, viewers: u32) -> anyhow::Result<f64> 
     let time = bench.seconds(SECONDS);
     let seconds = u32::try_from((time + SETTLE).as_secs())? + 10;
     let first = Watch::new(&stack.ready.tracker, "show", seconds + 10).start(bench.folder.path())?;
-    EdgeStatus::wait_viewers(&edge, 1)?;
+    EdgeStatus::wait_viewers(&edge, 1).with_context(|| first.log())?;
     go_on(SETTLE);
     let (before, cached) = (edge.process.resident_bytes()?, EdgeStatus::of(&edge)?.cache_bytes);
 
@@ -70,7 +70,7 @@ fn viewers_kib(bench: &Bench, clip: &Clip, viewers: u32) -> anyhow::Result<f64> 
     // An edge lets in so many new connections a second from one address.
     watch.flags = vec!["--spread".to_owned(), "4000".to_owned()];
     let others = watch.start(bench.folder.path())?;
-    EdgeStatus::wait_viewers(&edge, u64::from(viewers) + 1)?;
+    EdgeStatus::wait_viewers(&edge, u64::from(viewers) + 1).with_context(|| others.log())?;
     let mut highest = 0;
     let samples = time.as_millis() / SAMPLE.as_millis();
     for _ in 0..samples {

@@ -28,6 +28,9 @@ const SECONDS: u32 = 25;
 const STREAM: &str = "show";
 const RENDITION: &str = "video";
 
+/// What the part before the first record that is asked for (number 1; 0 asks for the newest) lasts at most.
+const FIRST_PART_SECONDS_MAX: f64 = 0.5;
+
 /// Less parts than that tell nothing.
 const PARTS_MIN: usize = 8;
 
@@ -49,9 +52,10 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
         let viewer = viewer.start(bench.folder.path())?;
         go_on(time);
         let (catalog, records) = stack.origin(STREAM)?.records(RENDITION)?;
+        let log = viewer.log();
         drop((viewer, edge));
-        let delays = delays(&catalog, &records, &tap.frames(), &watch.whole())?;
-        ensure!(delays.len() >= PARTS_MIN, "only {} parts were seen whole", delays.len());
+        let delays = delays(timescale(&catalog)?, &records, &tap.frames(), &watch.whole())?;
+        ensure!(delays.len() >= PARTS_MIN, "only {} parts were seen whole: {log}", delays.len());
         for percent in [50, 95] {
             let of = |pick: fn(&Delay) -> f64| {
                 let values: Vec<f64> = delays.iter().map(pick).collect();
@@ -74,6 +78,12 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
          (33 ms); the second is what our programs add.",
     );
     Ok(())
+}
+
+/// Ticks of the video's clock in a second.
+fn timescale(catalog: &Catalog) -> anyhow::Result<f64> {
+    let rendition = catalog.renditions.iter().find(|rendition| rendition.name == RENDITION);
+    Ok(f64::from(rendition.context("no video in the catalog")?.timescale))
 }
 
 /// When pieces left the edge for the first time.
@@ -105,20 +115,25 @@ struct Delay {
     since_next_ms: f64,
 }
 
-/// Of every part that went out live. What a viewer begins with lay in the cache before: it is told by what came before
-/// the first part that left in the time of one part after its frames.
+/// Of every part that went out live. Those before the first that left within [`STALE_MS`] of its frames lay in the
+/// cache when the viewer came.
 fn delays(
-    catalog: &Catalog,
+    timescale: f64,
     records: &[Record],
     frames: &[Seen],
     whole: &HashMap<(RenditionId, u64), (usize, Instant)>,
 ) -> anyhow::Result<Vec<Delay>> {
-    let rendition = catalog.renditions.iter().find(|rendition| rendition.name == RENDITION);
-    let timescale = f64::from(rendition.context("no video in the catalog")?.timescale);
     let first = records.first().context("no records")?;
-    ensure!(first.number <= 1, "the first part is forgotten already: {}", first.number);
+    // Media time begins at zero with the first frame that the packager took. Where it does not, or where parts are
+    // missing, frames and parts cannot be told to belong together.
+    let begins = first.media_time.0 as f64 / timescale;
+    ensure!(
+        first.number == 1 && begins < FIRST_PART_SECONDS_MAX,
+        "the first record is number {} at {begins} s",
+        first.number
+    );
     let all = records.iter().filter_map(|record| {
-        let end = record.media_time.0 + u64::from(record.duration) - first.media_time.0;
+        let end = record.media_time.0 + u64::from(record.duration);
         let (last, next) = tap::arrivals(frames, end as f64 * 1e3 / timescale)?;
         let (pieces, at) = *whole.get(&(record.rendition, record.number))?;
         let delay = Delay {
@@ -166,5 +181,58 @@ impl Drop for Own {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_model::{Hash, MediaTime, WallTime};
+
+    use super::*;
+
+    const VIDEO: RenditionId = RenditionId(0);
+
+    /// Eight frames of a 1,000 tick clock, two pieces.
+    fn part(number: u64) -> Record {
+        Record {
+            generation: 1,
+            catalog: 1,
+            rendition: VIDEO,
+            number,
+            segment: 0,
+            part: 0,
+            media_time: MediaTime(number * 264),
+            duration: 264,
+            program_date_time: WallTime(0),
+            discontinuity: 0,
+            independent: false,
+            first: false,
+            size: 100_000,
+            pieces: vec![Hash([0; 32]); 2],
+            previous: Hash([0; 32]),
+        }
+    }
+
+    #[test]
+    fn a_part_is_late_by_what_passed_since_its_own_frames() {
+        let began = Instant::now();
+        let at = |ms: u64| began + Duration::from_millis(ms);
+        let frames: Vec<Seen> =
+            (0..50_u32).map(|frame| Seen { timestamp: frame * 33, at: at(u64::from(frame) * 33) }).collect();
+        let records: Vec<Record> = (1..5).map(part).collect();
+        // The first was fetched long after; of the third a piece is missing.
+        let whole = HashMap::from([
+            ((VIDEO, 1), (2, at(3_000))),
+            ((VIDEO, 2), (2, at(792 + 10))),
+            ((VIDEO, 3), (1, at(1_056 + 10))),
+            ((VIDEO, 4), (2, at(1_320 + 20))),
+        ]);
+        let delays_ms: Vec<(f64, f64)> = delays(1_000.0, &records, &frames, &whole)
+            .unwrap()
+            .iter()
+            .map(|delay| (delay.since_last_ms.round(), delay.since_next_ms.round()))
+            .collect();
+        assert_eq!(delays_ms, [(43.0, 10.0), (53.0, 20.0)]);
+        assert!(delays(1_000.0, &records[1..], &frames, &whole).is_err(), "frames could not be counted");
     }
 }
