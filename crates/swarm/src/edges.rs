@@ -165,6 +165,7 @@ impl Swarm {
         if let Some(lane) = self.lanes.get_mut(&edge) {
             lane.received += data.len() as u64;
         }
+        self.estimate.arrived(data.len() as u64);
         if !self.is_asked(edge, rendition, number, now) {
             return self.came_unasked(edge, now);
         }
@@ -227,7 +228,7 @@ impl Swarm {
         let Some(part) = rendition.part_mut(number) else { return };
         let placed = part.place(index, data);
         let (segment, size, since) = (part.record.segment, part.record.size, part.since);
-        let (hedged, deadline) = (part.hedged, part.deadline);
+        let (hedged, deadline, asked_at) = (part.hedged, part.deadline, part.asked_at);
         let bytes = data.len() as u64;
         let is_kept = matches!(placed, Placed::Kept | Placed::Whole);
         let is_first = is_kept && matches!(source, Source::Edge(_)) && part.pay(index);
@@ -260,10 +261,9 @@ impl Swarm {
         }
         if placed == Placed::Whole {
             rendition.open.remove(&number);
-            if let Source::Edge(edge) = source {
-                if rendition.primary == Some(edge) && !hedged {
-                    self.estimate.burst(u64::from(size), now.0.saturating_sub(since.0));
-                }
+            if let Source::Edge(_) = source {
+                // How long nobody was asked says nothing about the line.
+                self.estimate.whole(size, asked_at, now);
                 rendition.late = if now <= deadline && !hedged { 0 } else { rendition.late };
             }
             self.stats.parts_hedged += u64::from(hedged);

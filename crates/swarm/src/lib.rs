@@ -33,6 +33,7 @@ mod serve;
 mod session;
 mod stats;
 mod swarm;
+mod switch;
 mod trust;
 mod want;
 

@@ -37,6 +37,10 @@ pub const RETRY_MS: u64 = 500;
 /// nobody anything.
 pub const RETRY_SLOW_MS: u64 = 60_000;
 
+/// Late parts that two are asked for at once, one of pictures and one of sound: whose own line is full gets nothing
+/// sooner by having everything sent twice.
+pub const RACES_MAX: usize = 2;
+
 /// Milliseconds in which pieces may still arrive that were taken back: a full line empties no faster.
 pub const LANDING_MS: u64 = 5_000;
 

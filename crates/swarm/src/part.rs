@@ -24,6 +24,8 @@ pub(crate) struct Part {
     pub(crate) wanted: bool,
     /// Edges that were asked for it, the primary included once it was asked.
     pub(crate) asked: Vec<EdgeId>,
+    /// When one was asked last; before, since when it is expected.
+    pub(crate) asked_at: Instant,
     /// Edges that ever were: what they bring of it was asked for, even if that was taken back on its way.
     pub(crate) invited: Vec<EdgeId>,
     /// Edges that said they do not have it, or proved bad.
@@ -62,6 +64,7 @@ impl Part {
             pushed: false,
             wanted: false,
             asked: Vec::new(),
+            asked_at: now,
             invited: Vec::new(),
             without: Vec::new(),
             fetching: false,
@@ -103,7 +106,8 @@ impl Part {
     }
 
     /// An edge is asked for it.
-    pub(crate) fn ask(&mut self, edge: EdgeId) {
+    pub(crate) fn ask(&mut self, edge: EdgeId, now: Instant) {
+        self.asked_at = now;
         self.asked.push(edge);
         if !self.invited.contains(&edge) {
             self.invited.push(edge);

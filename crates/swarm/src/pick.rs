@@ -23,7 +23,7 @@ use crate::{
     lane::{Lane, Phase},
     limits::{
         ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN, CONNECT_MS, LANE_SILENT_MS, LATE_PARTS_MAX, PING_MS,
-        PRIMARY_SILENT_MS, RECORDS_BYTES_MAX, RECORDS_JITTER_MS,
+        PRIMARY_SILENT_MS, RACES_MAX, RECORDS_BYTES_MAX, RECORDS_JITTER_MS,
     },
     part::Part,
     port::{Event, Output},
@@ -98,6 +98,9 @@ impl Swarm {
     /// When the next thing is to be done for a part that is open; `None` when it only has to arrive.
     fn next_mark(&self, id: RenditionId, rendition: &Rendition, number: u64) -> Option<Instant> {
         let part = rendition.part(number).filter(|part| part.pushed || part.wanted)?;
+        if self.must_wait(rendition, part) {
+            return None;
+        }
         let whole = part.deadline.since(part.since);
         let others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
         let asks = self.can_be_asked(part, true, others).map(|_| part.since + whole / 2);
@@ -138,6 +141,25 @@ impl Swarm {
             .flat_map(|rendition| rendition.open.iter().filter_map(|number| rendition.part(*number)));
         let hedged = open.filter(|part| part.hedged && part.asked.contains(&edge));
         hedged.map(Part::missing_bytes).sum()
+    }
+
+    /// Whether somebody is about to bring a part.
+    fn is_coming(&self, rendition: &Rendition, part: &Part) -> bool {
+        let may_have_it =
+            |edge: &EdgeId| self.lanes.get(edge).is_some_and(Lane::ready) && !part.without.contains(edge);
+        let is_pushed = part.pushed && rendition.primary.as_ref().is_some_and(may_have_it);
+        is_pushed || part.asked.iter().any(may_have_it)
+    }
+
+    /// Whether a part that is late only waits: enough others are asked of two already.
+    fn must_wait(&self, rendition: &Rendition, part: &Part) -> bool {
+        let open = self
+            .renditions
+            .values()
+            .flat_map(|rendition| rendition.open.iter().filter_map(|number| rendition.part(*number)));
+        !part.hedged
+            && self.is_coming(rendition, part)
+            && open.filter(|part| part.hedged).count() >= RACES_MAX
     }
 
     /// Connects, gives up on what takes too long, pings, and signs vouchers that are due.
@@ -259,7 +281,7 @@ impl Swarm {
         }
         let from = self.renditions.get(&id).map_or(0, |rendition| {
             let open = rendition.open.iter().find(|n| rendition.part(**n).is_some_and(|part| part.pushed));
-            open.copied().or_else(|| rendition.head().map(|head| head + 1)).unwrap_or(0)
+            open.copied().unwrap_or_else(|| rendition.next())
         });
         for edge in ready {
             let want = match (wanted, primary == Some(edge)) {
@@ -286,7 +308,7 @@ impl Swarm {
         if hole.is_none() && !silent {
             return;
         }
-        let from = hole.or_else(|| rendition.head().map(|head| head + 1)).unwrap_or(0);
+        let from = hole.unwrap_or_else(|| rendition.next());
         let path = format!("{}?{}", Path::Records, query::feed(&rendition.name, from));
         let fetch = self.fetch(Purpose::Records { rendition: id }, &path, None, RECORDS_BYTES_MAX, now);
         if let Some(rendition) = self.renditions.get_mut(&id) {
@@ -300,7 +322,7 @@ impl Swarm {
         for number in open {
             while let Some(step) = self.next_step(id, number, now) {
                 let taken = match step {
-                    Step::Ask(edge) => self.ask(id, number, edge),
+                    Step::Ask(edge) => self.ask(id, number, edge, now),
                     Step::Fetch => self.fetch_pieces(id, number, now),
                 };
                 if !taken {
@@ -317,8 +339,6 @@ impl Swarm {
         if !part.pushed && !part.wanted {
             return None;
         }
-        let ready = |edge: &EdgeId| self.lanes.get(edge).is_some_and(Lane::ready);
-        let may_have_it = |edge: &EdgeId| ready(edge) && !part.without.contains(edge);
         let whole = part.deadline.since(part.since);
         let passed = now.since(part.since);
 
@@ -328,8 +348,10 @@ impl Swarm {
         {
             return Some(Step::Ask(edge));
         }
-        let is_pushed = part.pushed && rendition.primary.as_ref().is_some_and(may_have_it);
-        let is_coming = is_pushed || part.asked.iter().any(may_have_it);
+        if self.must_wait(rendition, part) {
+            return None;
+        }
+        let is_coming = self.is_coming(rendition, part);
         if passed >= whole / 2 || !is_coming {
             let others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
             if let Some(edge) = self.can_be_asked(part, is_coming, others) {
@@ -340,12 +362,12 @@ impl Swarm {
         (late && !part.fetching).then_some(Step::Fetch)
     }
 
-    fn ask(&mut self, id: RenditionId, number: u64, edge: EdgeId) -> bool {
+    fn ask(&mut self, id: RenditionId, number: u64, edge: EdgeId, now: Instant) -> bool {
         let Some(rendition) = self.renditions.get_mut(&id) else { return false };
         let primary = rendition.primary;
         let Some(part) = rendition.part_mut(number) else { return false };
         let primary_failed = part.pushed || primary.is_some_and(|primary| part.asked.contains(&primary));
-        part.ask(edge);
+        part.ask(edge, now);
         let hedge = primary != Some(edge) && primary_failed && !part.hedged;
         part.hedged |= hedge;
         let holes = part.holes();

@@ -1,10 +1,12 @@
 //! How fast bytes can come: what adaptive players choose a rendition by.
 //!
 //! Measured on bursts (a part's bytes over the time from its record to its last piece), never on loader time, which
-//! a local store makes meaningless. Two moving averages of different memory, the lower one counts: a drop is
-//! believed at once, a rise after a while.
+//! a local store makes meaningless. A part that waited behind others on a full line is measured from the end of the
+//! one before it: the wait says nothing about the line. Two moving averages of different memory, the lower one counts:
+//! a drop is believed at once, a rise after a while. They run on a scale of ratios: on one of rates, a fast line's past
+//! would hide for seconds that it has become a slow one, and one late burst would count as much as ten timely ones.
 
-use millstream_model::BitRate;
+use millstream_model::{BitRate, Instant};
 
 /// Assumed before anything was measured: most paths carry it, and the first parts correct it.
 const START: u64 = 5_000_000;
@@ -12,8 +14,11 @@ const START: u64 = 5_000_000;
 /// A burst shorter than this measures the scheduler, not the path.
 const BURST_US_MIN: u64 = 1_000;
 
-/// Bytes below which a burst says nothing: it fits the first flight of packets.
+/// A burst of fewer bytes says no more than how fast the path is at least: delays weigh more than the bytes in it.
 const BURST_BYTES_MIN: u64 = 8 * 1024;
+
+/// A burst of fewer bytes says nothing at all: a few packets.
+const CRUMB_BYTES_MIN: u64 = 2 * 1024;
 
 /// Weights are out of this many.
 const ONE: u64 = 256;
@@ -22,59 +27,154 @@ const ONE: u64 = 256;
 const FAST: u64 = 80;
 const SLOW: u64 = 24;
 
-/// Both averages, in bits per second.
+/// Bits behind the point of the scale of ratios.
+const FRACTION: u32 = 16;
+
+/// The two averages, and what has come since the last burst's end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Estimate {
+    /// On the scale of ratios.
     averages: Option<(u64, u64)>,
+    arrived: u64,
+    ended: Instant,
 }
 
 impl Estimate {
+    /// Bytes came over a data channel.
+    pub(crate) const fn arrived(&mut self, bytes: u64) {
+        self.arrived = self.arrived.saturating_add(bytes);
+    }
+
+    /// A part of `size` bytes, expected since then, is whole.
+    pub(crate) fn whole(&mut self, size: u32, since: Instant, now: Instant) {
+        let waited = since < self.ended;
+        let (bytes, begun) = if waited { (self.arrived, self.ended) } else { (u64::from(size), since) };
+        self.burst(bytes, now.0.saturating_sub(begun.0));
+        self.ends(now);
+    }
+
+    /// A part is whole whose time says nothing about the line.
+    pub(crate) const fn ends(&mut self, now: Instant) {
+        (self.arrived, self.ended) = (0, now);
+    }
+
     /// `bytes` came in `micros` microseconds.
     pub(crate) fn burst(&mut self, bytes: u64, micros: u64) {
-        if bytes < BURST_BYTES_MIN {
+        if bytes < CRUMB_BYTES_MIN {
             return;
         }
         let rate = bytes.saturating_mul(8_000_000) / micros.max(BURST_US_MIN);
+        if bytes < BURST_BYTES_MIN && rate <= self.rate().0 {
+            return;
+        }
+        let level = level(rate);
         self.averages = Some(match self.averages {
-            None => (rate, rate),
-            Some((fast, slow)) => (blend(fast, rate, FAST), blend(slow, rate, SLOW)),
+            None => (level, level),
+            Some((fast, slow)) => (blend(fast, level, FAST), blend(slow, level, SLOW)),
         });
     }
 
     pub(crate) fn rate(&self) -> BitRate {
-        BitRate(self.averages.map_or(START, |(fast, slow)| fast.min(slow)))
+        BitRate(self.averages.map_or(START, |(fast, slow)| rate_at(fast.min(slow))))
     }
 }
 
 fn blend(old: u64, new: u64, weight: u64) -> u64 {
-    let sum = u128::from(old) * u128::from(ONE - weight) + u128::from(new) * u128::from(weight);
-    u64::try_from(sum / u128::from(ONE)).unwrap_or(u64::MAX)
+    // Levels are below 64 << FRACTION.
+    (old * (ONE - weight) + new * weight) / ONE
+}
+
+/// Where a rate stands on the scale of ratios: the logarithm to base two, straight between powers of two.
+fn level(rate: u64) -> u64 {
+    let rate = rate.max(1);
+    let power = rate.ilog2();
+    let rest = rate - (1 << power);
+    let rest = if power < FRACTION { rest << (FRACTION - power) } else { rest >> (power - FRACTION) };
+    (u64::from(power) << FRACTION) | rest
+}
+
+/// The rate that stands there.
+fn rate_at(level: u64) -> u64 {
+    let power = level >> FRACTION;
+    let rest = level & ((1 << FRACTION) - 1);
+    let rate = (1 << FRACTION) | rest;
+    if power < u64::from(FRACTION) {
+        rate >> (u64::from(FRACTION) - power)
+    } else {
+        rate << (power - u64::from(FRACTION))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SECOND: u64 = 1_000_000;
+
     #[test]
     fn a_drop_is_believed_sooner_than_a_rise() {
         let mut estimate = Estimate::default();
-        estimate.burst(1_000_000, 1_000_000);
+        estimate.burst(1_000_000, SECOND);
         assert_eq!(estimate.rate(), BitRate(8_000_000));
         for _ in 0..3 {
-            estimate.burst(100_000, 1_000_000);
+            estimate.burst(100_000, SECOND);
         }
         let low = estimate.rate().0;
-        assert!(low < 3_500_000, "{low}");
+        assert!(low < 2_000_000, "{low}");
         for _ in 0..3 {
-            estimate.burst(1_000_000, 1_000_000);
+            estimate.burst(1_000_000, SECOND);
         }
-        assert!(estimate.rate().0 < 7_000_000);
+        assert!(estimate.rate().0 < 6_000_000);
     }
 
     #[test]
-    fn crumbs_say_nothing() {
+    fn a_fast_past_does_not_hide_a_drop_and_one_late_part_is_none() {
+        let mut estimate = Estimate::default();
+        estimate.burst(30_000, 2_000);
+        estimate.burst(30_000, 500_000);
+        assert!(estimate.rate().0 > 5_000_000, "{:?}", estimate.rate());
+        for _ in 0..5 {
+            estimate.burst(30_000, 400_000);
+        }
+        assert!(estimate.rate().0 < 1_200_000, "{:?}", estimate.rate());
+    }
+
+    #[test]
+    fn crumbs_say_how_fast_the_path_is_at_least() {
         let mut estimate = Estimate::default();
         estimate.burst(100, 1);
         assert_eq!(estimate.rate(), BitRate(START));
+        estimate.burst(30_000, 400_000);
+        let low = estimate.rate();
+        estimate.burst(4_000, 100_000);
+        assert_eq!(estimate.rate(), low, "a late one says nothing");
+        for _ in 0..10 {
+            estimate.burst(4_000, 2_000);
+        }
+        assert!(
+            estimate.rate().0 > 3_000_000,
+            "else a small rendition would be left never: {:?}",
+            estimate.rate()
+        );
+    }
+
+    #[test]
+    fn what_waits_behind_others_on_a_full_line_measures_the_line() {
+        let mut estimate = Estimate::default();
+        // Four parts a second of 30 kB want to come over a line of 800 kbit/s: each comes later than the one before.
+        for part in 1..=20 {
+            estimate.arrived(30_000);
+            estimate.whole(30_000, Instant(part * SECOND / 4), Instant(SECOND / 4 + part * 3 * SECOND / 10));
+        }
+        let rate = estimate.rate().0;
+        assert!((700_000..900_000).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn the_scale_of_ratios_goes_both_ways() {
+        for rate in [1, 2, 3, 1_000, 65_535, 800_000, 5_000_000, 7_777_777_777, u64::MAX] {
+            let back = rate_at(level(rate));
+            assert!(back <= rate && rate - back <= rate / 60_000, "{rate} {back}");
+        }
     }
 }

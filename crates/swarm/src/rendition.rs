@@ -26,6 +26,8 @@ pub(crate) struct Rendition {
     /// The first record that playlists list. Never goes back once a playlist was handed out.
     floor: Option<u64>,
     hole_since: Option<Instant>,
+    /// The player came back to it and what is known of it is old: until when a newer record is waited for; 0 once it came.
+    stale_until: Instant,
     wanted_until: Option<Instant>,
     /// Until when its pieces are pushed: the player asks for media.
     media_until: Instant,
@@ -49,6 +51,7 @@ impl Rendition {
             open: Set::new(),
             floor: None,
             hole_since: None,
+            stale_until: Instant(0),
             wanted_until: None,
             media_until: now,
             primary: None,
@@ -62,6 +65,11 @@ impl Rendition {
     /// The player showed interest.
     pub(crate) fn touch(&mut self, now: Instant) {
         if !self.is_wanted(now) {
+            if self.head().is_some() && now.millis_since(self.record_at) >= RECORDS_SILENT_MS {
+                // Its playlist goes on at the live end: what lies between would have to be brought first.
+                self.stale_until = Instant(now.0 + HOLE_MS * 1_000);
+                (self.floor, self.hole_since) = (None, None);
+            }
             self.record_at = now;
             // Whoever asks for a playlist begins to play.
             self.touch_media(now);
@@ -83,14 +91,38 @@ impl Rendition {
         self.media_until
     }
 
-    /// The parts that are being pushed and that the player does not wait for.
+    /// The parts that are being brought and that the player does not wait for.
     pub(crate) fn resting(&self) -> Vec<u64> {
-        let pushed = |number: &u64| self.parts.get(number).is_some_and(|part| part.pushed && !part.wanted);
-        self.open.iter().copied().filter(pushed).collect()
+        let rests = |number: &u64| self.parts.get(number).is_some_and(|part| !part.wanted);
+        self.open.iter().copied().filter(rests).collect()
     }
 
     pub(crate) fn is_wanted(&self, now: Instant) -> bool {
         self.wanted_until.is_some_and(|until| now < until)
+    }
+
+    /// Nothing of it is wanted any more.
+    pub(crate) fn forsake(&mut self) {
+        self.wanted_until = None;
+        self.parts.values_mut().for_each(|part| part.wanted = false);
+    }
+
+    /// Where records are wanted from: after the newest, or at the newest segment's first where that is old.
+    pub(crate) fn next(&self) -> u64 {
+        let fresh = self.head().filter(|_| self.stale_until == Instant(0));
+        fresh.map_or(0, |head| head + 1)
+    }
+
+    /// A newer record is waited for before a playlist is handed out.
+    pub(crate) fn is_stale(&self, now: Instant) -> bool {
+        now < self.stale_until
+    }
+
+    /// What is listed is one segment that goes on.
+    pub(crate) fn lists_no_segment(&self) -> bool {
+        let mut listed = self.listed();
+        let first = listed.next().map(|record| record.segment);
+        listed.last().map(|record| record.segment).or(first) == first
     }
 
     pub(crate) fn wanted_until(&self) -> Option<Instant> {
@@ -113,6 +145,9 @@ impl Rendition {
     /// Adds a believed record. Returns what fell off the far end, in bytes.
     pub(crate) fn insert(&mut self, record: Record, now: Instant) -> usize {
         let number = record.number;
+        if self.head().is_none_or(|head| number > head) {
+            self.stale_until = Instant(0);
+        }
         self.parts.or_insert_with(number, || Part::new(record, now));
         self.record_at = now;
         self.settle(now);

@@ -20,6 +20,7 @@ impl Swarm {
     pub(crate) fn on_want(&mut self, want: WantId, resource: Resource, now: Instant) {
         if let Some(name) = resource.rendition().cloned() {
             self.touch(&name, resource.is_media(), now);
+            self.go_over(&resource);
         }
         if !self.wants.add(want, resource) {
             self.push(Output::Refuse { want, status: 429 });
@@ -112,6 +113,10 @@ impl Swarm {
             }
             Resource::Playlist { at, .. } => {
                 rendition.settle(now);
+                // Players take a playlist without a whole segment for an error, and stay with the rendition they have.
+                if !ended && (rendition.is_stale(now) || rendition.lists_no_segment()) {
+                    return None;
+                }
                 let head = rendition.listed().last().map(Head::of);
                 let target = catalog.rendition(id)?.part_target_ms;
                 match at.map_or(Verdict::Ready, |reload| reload.judge(head, target, ended)) {

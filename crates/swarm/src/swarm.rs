@@ -1,7 +1,7 @@
 //! The swarm itself: its state, and who works off what.
 //!
 //! The rooms beside this one each take one kind of input: `session` the tracker's, `edges` and `trust` what edges say,
-//! `origin` what HTTP brings, `serve` what the player wants; `pick` decides what to ask of whom, and when.
+//! `origin` what HTTP brings, `serve` and `switch` what the player wants; `pick` decides what to ask of whom, and when.
 
 use alloc::{collections::VecDeque, vec::Vec};
 

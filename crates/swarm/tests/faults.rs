@@ -10,7 +10,7 @@ use millstream_wire::{
     media::Record,
     sign::Signed,
 };
-use world::{AUDIO, Manners, VIDEO, World};
+use world::{AUDIO, LOW, Manners, VIDEO, World};
 
 fn watching(edges: usize) -> World {
     let mut world = World::new(edges);
@@ -129,6 +129,18 @@ fn an_edge_is_not_paid_for_what_nobody_asked_it_for_and_is_left_when_it_goes_on(
     world.run(120_000);
     assert_eq!(world.edges[1].connects, connects, "for good");
     assert_eq!(world.stalled_ms(), 0);
+}
+
+#[test]
+fn what_was_on_its_way_when_the_player_left_is_paid() {
+    let mut world = watching(2);
+    // A part was published a millisecond ago.
+    world.run(8_001);
+    let before = in_vain(&world, 0);
+    world.go_over(VIDEO, LOW);
+    world.run(10_000);
+    assert_eq!(in_vain(&world, 0), before);
+    assert_eq!(world.count(|event| matches!(event, Event::EdgeLost { .. })), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod world;
 
 use millstream_swarm::{Event, Input, Output, Resource, Source, WantId};
 use millstream_wire::tracker::ToViewer;
-use world::{AUDIO, Manners, VIDEO, World};
+use world::{AUDIO, LOW, Manners, VIDEO, World};
 
 fn watching(edges: usize) -> World {
     let mut world = World::new(edges);
@@ -232,4 +232,40 @@ fn whoever_leaves_vouches_for_everything_first() {
     assert_eq!(brought, stats.edges[0].payable);
     assert_eq!(world.edges[0].voucher.as_ref().unwrap().payable, stats.edges[0].payable);
     assert!(!world.edges[0].connected);
+}
+
+/// Bytes of a rendition that edges sent.
+fn sent_of(world: &World, rendition: millstream_model::RenditionId) -> u64 {
+    world.edges.iter().filter_map(|edge| edge.sent_of.get(&rendition)).sum()
+}
+
+#[test]
+fn a_rendition_that_the_player_left_costs_nothing_any_more() {
+    let mut world = watching(2);
+    world.run(8_000);
+    let origin = world.origin_bytes;
+    world.go_over(VIDEO, LOW);
+    world.run(100);
+    let left = sent_of(&world, VIDEO);
+    world.run(6_000);
+    assert_eq!(sent_of(&world, VIDEO), left, "a line that is too narrow for one has no room for two");
+    assert_eq!(world.origin_bytes, origin, "what was not brought any more is not missed");
+    assert_eq!(world.stalled_ms(), 0);
+    assert!(sent_of(&world, LOW) > 20 * 30_000);
+}
+
+#[test]
+fn a_player_that_comes_back_to_a_rendition_goes_on_at_the_live_end() {
+    let mut world = watching(2);
+    world.run(8_000);
+    world.go_over(VIDEO, LOW);
+    world.run(20_000);
+    let (before, requests) = (sent_of(&world, VIDEO), world.edges[0].requests);
+    world.go_over(LOW, VIDEO);
+    world.run(500);
+    let came = sent_of(&world, VIDEO) - before;
+    assert!(came <= 2 * 8 * 100_000, "{came} bytes of what nobody plays any more");
+    world.run(6_000);
+    assert_eq!(world.stalled_ms(), 0);
+    assert!(world.edges[0].requests - requests < 12, "what was published before is asked for, and no more");
 }

@@ -5,7 +5,7 @@ use super::*;
 impl World {
     pub(super) fn tell_edges(&mut self) {
         for n in 0..self.edges.len() {
-            for rendition in [VIDEO, AUDIO] {
+            for (rendition, _, _) in RENDITIONS {
                 let record = self.records[&rendition].last().unwrap().clone();
                 let number = record.unverified().number;
                 let told = self.edges[n].told.get(&rendition).copied();
@@ -57,6 +57,7 @@ impl World {
             let edge = &mut self.edges[n];
             edge.pieces_sent += 1;
             edge.bytes_sent += piece.len() as u64;
+            *edge.sent_of.entry(span.rendition).or_default() += piece.len() as u64;
             let mut bytes = piece.to_vec();
             if edge.manners.corrupt_every > 0 && edge.pieces_sent.is_multiple_of(edge.manners.corrupt_every) {
                 bytes[17] ^= 1;
@@ -103,9 +104,14 @@ impl World {
             Frame::Subscribe { rendition, want, from } => {
                 self.edges[n].subscriptions += 1;
                 self.edges[n].told.insert(rendition, want);
+                let newest = self.records[&rendition].last().map_or(0, |record| record.unverified().segment);
+                let is_missed = |record: &Record| match from {
+                    0 => record.segment == newest,
+                    from => record.number >= from,
+                };
                 let missed: Vec<_> = self.records[&rendition]
                     .iter()
-                    .filter(|record| from > 0 && record.unverified().number >= from)
+                    .filter(|record| want != Subscription::Nothing && is_missed(record.unverified()))
                     .cloned()
                     .collect();
                 for record in missed {

@@ -28,6 +28,10 @@ pub const PART_MS: u64 = 250;
 pub const PARTS_PER_SEGMENT: u64 = 8;
 pub const VIDEO: RenditionId = RenditionId(0);
 pub const AUDIO: RenditionId = RenditionId(1);
+/// The same pictures as [`VIDEO`] in fewer bytes.
+pub const LOW: RenditionId = RenditionId(2);
+const RENDITIONS: [(RenditionId, &str, u32); 3] =
+    [(VIDEO, "video", 100_000), (AUDIO, "audio", 6_000), (LOW, "video-low", 30_000)];
 const WALL: u64 = 1_800_000_000_000;
 const EDGE_MS: u64 = 10;
 const HTTP_MS: u64 = 25;
@@ -62,6 +66,7 @@ pub struct TestEdge {
     told: BTreeMap<RenditionId, Subscription>,
     pub pieces_sent: u64,
     pub bytes_sent: u64,
+    pub sent_of: BTreeMap<RenditionId, u64>,
     pub subscriptions: u64,
     pub requests: u64,
     pub cancels: u64,
@@ -125,6 +130,8 @@ pub struct World {
 #[derive(Default)]
 pub struct Player {
     next: Option<u64>,
+    /// Where it goes on, when it came over from another rendition.
+    goes_on: Option<u64>,
     want: Option<(WantId, Resource)>,
     /// Reloads its playlist, and asks for no media.
     paused: bool,
@@ -175,6 +182,7 @@ impl World {
                 told: BTreeMap::new(),
                 pieces_sent: 0,
                 bytes_sent: 0,
+                sent_of: BTreeMap::new(),
                 subscriptions: 0,
                 requests: 0,
                 cancels: 0,
@@ -257,9 +265,9 @@ impl World {
         self.queue.insert((self.now.0 + after_ms * 1_000, self.order), input);
     }
 
-    /// Signs the next part of both renditions.
+    /// Signs the next part of all renditions.
     pub fn publish(&mut self) {
-        for (rendition, size) in [(VIDEO, 100_000u32), (AUDIO, 6_000)] {
+        for (rendition, _, size) in RENDITIONS {
             let known = self.records.entry(rendition).or_default();
             let number = known.len() as u64 + 1_000;
             let index = known.len() as u64;
@@ -378,6 +386,18 @@ impl World {
         }
     }
 
+    /// A token that begins to be good `after_ms` from now, on a stream that wants one.
+    fn token(&self, after_ms: u64) -> Option<Signed<Token>> {
+        let expires = self.wall().plus_millis(after_ms + self.token_ms?);
+        let token = Token { stream: stream(), bearer: Bearer::Session(self.session), expires };
+        Some(Signed::new(token, Context::None, &self.tracker))
+    }
+
+    fn is_let_in(&self, token: Option<&str>) -> bool {
+        let shown = || Some(token?.parse::<Signed<Token>>().unwrap().unverified().expires);
+        self.token_ms.is_none() || shown().is_some_and(|expires| self.wall() < expires)
+    }
+
     fn origin_hears(&mut self, fetch: FetchId, url: &str, range: Option<(u64, u64)>) {
         self.asked.push(url.into());
         if self.origin_lies {
@@ -402,12 +422,12 @@ impl World {
         }
         if path == "records" {
             let field = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).unwrap();
-            let rendition = if field("rendition=") == "video" { VIDEO } else { AUDIO };
+            let rendition = named(field("rendition="));
             self.waiting_records.push((fetch, rendition, field("from=").parse().unwrap()));
             return self.release_records();
         }
         let (name, file) = path.split_once('/').unwrap();
-        let rendition = if name == "video" { VIDEO } else { AUDIO };
+        let rendition = named(name);
         let number = file.strip_prefix('p').unwrap().strip_suffix(".m4s").unwrap().parse().unwrap();
         let Some(data) = self.media.get(&(rendition, number)) else {
             return self.post(HTTP_MS, Input::FetchFailed { fetch, status: Some(404) });
@@ -459,6 +479,17 @@ impl World {
         self.play();
     }
 
+    /// The player goes over to another rendition of the same pictures, part by part where it stopped.
+    pub fn go_over(&mut self, from: RenditionId, to: RenditionId) {
+        let mut player = self.player.remove(&from).unwrap();
+        if let Some((want, _)) = player.want.take() {
+            self.swarm.handle(Input::Unwant { want }, self.now);
+        }
+        player.goes_on = player.next.take();
+        self.player.insert(to, player);
+        self.play();
+    }
+
     fn play(&mut self) {
         let mut wants = Vec::new();
         for (rendition, player) in &mut self.player {
@@ -467,7 +498,8 @@ impl World {
             }
             self.order += 1;
             let want = WantId(u32::try_from(self.order).unwrap());
-            let name = if *rendition == VIDEO { "video" } else { "audio" }.to_string();
+            let (_, name, _) = RENDITIONS[usize::from(rendition.0)];
+            let name = name.to_string();
             let resource = match player.next {
                 _ if player.paused => {
                     let head = self.records[rendition].last().unwrap().unverified();
@@ -500,6 +532,12 @@ impl World {
                 let newest = numbers.last().unwrap();
                 // Three seconds behind the newest part.
                 player.next = Some((newest - 11).max(*numbers.first().unwrap()));
+                if let Some(number) = player.goes_on.take() {
+                    let first = numbers.first().unwrap();
+                    let is_live = *first <= number && number < newest + PARTS_PER_SEGMENT;
+                    assert!(is_live, "{number} is far from what is listed: {numbers:?}");
+                    player.next = Some(number);
+                }
             }
             (Resource::Part { number, .. }, Ok(Content::Media(bytes))) => {
                 assert_eq!(bytes, self.media[&(*rendition, number)], "a wrong byte was played");
@@ -519,7 +557,7 @@ impl World {
                 player.next = Some(number + 1);
                 let at =
                     self.records[rendition][0].unverified().program_date_time.0 + (number - 1_000) * PART_MS;
-                if *rendition == VIDEO {
+                if *rendition != AUDIO {
                     let playhead = WallTime(at.saturating_sub(2_750));
                     let input = Input::Playhead { at: playhead, buffer_ms: 2_500, stalls: 0, stalled_ms: 0 };
                     self.swarm.handle(input, self.now);
@@ -536,6 +574,10 @@ impl World {
     pub fn count(&self, test: impl Fn(&Event) -> bool) -> usize {
         self.events.iter().filter(|event| test(event)).count()
     }
+}
+
+fn named(name: &str) -> RenditionId {
+    RENDITIONS.iter().find(|(_, own, _)| *own == name).unwrap().0
 }
 
 fn catalog(version: u32, ended: bool) -> Catalog {
@@ -564,6 +606,15 @@ fn catalog(version: u32, ended: bool) -> Catalog {
                 "avc1.64001f",
             ),
             rendition(AUDIO, "audio", Media::Audio { channels: 2, sample_rate: 48_000 }, "mp4a.40.2"),
+            Rendition {
+                group: "video".into(),
+                ..rendition(
+                    LOW,
+                    "video-low",
+                    Media::Video { width: 320, height: 180, frame_rate_milli: 30_000 },
+                    "avc1.64000d",
+                )
+            },
         ],
     }
 }

@@ -72,18 +72,6 @@ impl World {
         Signed::new(grant, Context::None, &self.tracker)
     }
 
-    /// A token that begins to be good `after_ms` from now, on a stream that wants one.
-    fn token(&self, after_ms: u64) -> Option<Signed<Token>> {
-        let expires = self.wall().plus_millis(after_ms + self.token_ms?);
-        let token = Token { stream: stream(), bearer: Bearer::Session(self.session), expires };
-        Some(Signed::new(token, Context::None, &self.tracker))
-    }
-
-    pub(super) fn is_let_in(&self, token: Option<&str>) -> bool {
-        let shown = || Some(token?.parse::<Signed<Token>>().unwrap().unverified().expires);
-        self.token_ms.is_none() || shown().is_some_and(|expires| self.wall() < expires)
-    }
-
     fn welcome(&mut self) {
         // As the tracker does: another one whenever half of the time is gone.
         for n in 1..=self.tokens_more {
