@@ -165,7 +165,11 @@ fn plain_players_of_a_stream_that_is_not_public_show_the_trackers_token() {
     let part = text.lines().find_map(|line| line.split("URI=\"").nth(1)?.split('"').next()).unwrap();
     assert!(!playlist(&with, part).unwrap().is_empty(), "{part}");
     assert_eq!(playlist(&without, part).unwrap_err().to_string(), "401", "{part}");
-    assert_eq!(playlist(&with, "feed?rendition=video").unwrap_err().to_string(), "403", "feeds are for edges");
+    assert_eq!(
+        playlist(&with, "feed?rendition=video").unwrap_err().to_string(),
+        "403",
+        "feeds are for edges"
+    );
     // Its bytes are counted as one session's.
     let status = Api::new(&stack.ready.ops.packager, "").unwrap().get("/v1/status").unwrap();
     assert_eq!(status["sessions"].as_array().unwrap().len(), 1, "{status}");

@@ -320,7 +320,7 @@ fn listen(config: &Config, identity: &Identity) -> anyhow::Result<Listener> {
         send_bytes_max: config.send_bytes_max,
         ..made
     });
-    Ok(listener.map_err(|error| exit::cannot_listen(config.listen, &error)).context("UDP, for viewers")?)
+    listener.map_err(|error| exit::cannot_listen(config.listen, &error)).context("UDP, for viewers")
 }
 
 /// What viewers are told.

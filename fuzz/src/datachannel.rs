@@ -18,7 +18,7 @@ const PASSWORD: &str = "VOkJxbRl1RmTxUk/WvJxBt";
 /// A datagram as it stands; then a check and its answer made of the same bytes.
 pub(crate) fn stun(data: &[u8]) {
     if let Ok(message) = Message::parse(data) {
-        assert!(data.len() >= 20 && data.len() % 4 == 0);
+        assert!(data.len() >= 20 && data.len().is_multiple_of(4));
         assert!(message.username.is_none_or(|name| name.len() <= 513));
         assert!(message.error_code.is_none_or(|code| code < 1_000));
         assert!(!message.is_authentic("a password that nobody has"), "nobody can have made it");

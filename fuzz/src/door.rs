@@ -26,7 +26,7 @@ pub(crate) fn door(data: &[u8]) {
             Ok(_) => {}
             // Then nothing has happened, and the door is as good as before.
             Err(refusal) => {
-                assert!(matches!(refusal, Refusal::UnknownOp | Refusal::Malformed | Refusal::NotOpen))
+                assert!(matches!(refusal, Refusal::UnknownOp | Refusal::Malformed | Refusal::NotOpen));
             }
         }
         let mut outputs = 0;

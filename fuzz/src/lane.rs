@@ -28,7 +28,7 @@ const CAP: u64 = 16 << 20;
 pub(crate) fn lane(data: &[u8]) {
     let mut script = Script::new(data);
     let mut world = World::silent();
-    let opened = script.byte() % 8 != 0;
+    let opened = !script.byte().is_multiple_of(8);
     if opened {
         world.say(&hello_frame(&Grant { cap_bytes: CAP, ..grant() }, &hello()));
     }

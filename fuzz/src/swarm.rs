@@ -52,13 +52,16 @@ pub(crate) fn swarm(data: &[u8]) {
     assert_eq!(held.bytes(), 0, "bytes are held after the end");
 }
 
+/// Path, range and the longest body.
+type Fetch = (String, Option<(u64, u64)>, usize);
+
 struct Run {
     show: &'static Show,
     swarm: Swarm,
     now: Instant,
     held: Held,
-    /// What was asked for and not yet answered: path, range and the longest body.
-    fetches: BTreeMap<FetchId, (String, Option<(u64, u64)>, usize)>,
+    /// What was asked for and not yet answered.
+    fetches: BTreeMap<FetchId, Fetch>,
     signs: BTreeMap<SignId, Vec<u8>>,
     wants: BTreeMap<WantId, Resource>,
     next_want: u32,
@@ -175,7 +178,10 @@ impl Run {
                 self.handle(Input::Playhead { at: WallTime(at), buffer_ms, stalls, stalled_ms });
             }
             34 => {
-                self.handle(Input::FetchFailed { fetch: FetchId(script.word()), status: Some(script.half()) })
+                self.handle(Input::FetchFailed {
+                    fetch: FetchId(script.word()),
+                    status: Some(script.half()),
+                });
             }
             35 if script.seldom() => self.handle(Input::Leave),
             _ => {

@@ -54,7 +54,7 @@ fn held(admitted: &Claims, exp: Option<u64>) {
 /// JSON as it stands, or claims that are nearly right, with their `exp`.
 fn claims(data: &[u8], stream: &StreamId, key: SessionKey) -> (String, Option<u64>) {
     let mut script = Script::new(data);
-    if script.byte() % 4 == 0 {
+    if script.byte().is_multiple_of(4) {
         return (String::from_utf8_lossy(script.rest()).into_owned(), None);
     }
     let now = NOW.0 / 1_000;

@@ -172,7 +172,7 @@ impl Objects {
         ] {
             self.delegations.push((Signed::new(object, Context::None, signer), good));
         }
-        for version in 1..=CATALOGS_MAX as u32 + 2 {
+        for version in (1..).take(CATALOGS_MAX + 2) {
             let catalog = Catalog {
                 generation,
                 version,

@@ -39,8 +39,8 @@ pub struct View {
     #[arg(long, value_name = "JWT", env = "MILLSTREAM_VIEW_TICKET", hide_env_values = true)]
     pub ticket: Option<String>,
     /// Certificates (PEM) of authorities believed besides the system's, for a tracker with a private one.
-    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
-    pub ca_file: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// No data channels: everything by HTTP, verified all the same.
     #[arg(long)]
     pub http_only: bool,
@@ -71,7 +71,7 @@ impl From<&View> for Config {
             spread: Duration::from_millis(u64::from(view.spread)),
             root: view.verify_key,
             ticket: view.ticket.clone(),
-            trust: trust::Config { ca_file: view.ca_file.clone() },
+            trust: trust::Config { ca_file: view.ca_file.clone().unwrap_or_default() },
             data_channels: !view.http_only,
             latency_ms: view.latency,
             dump: view.dump.clone(),
