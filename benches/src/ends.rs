@@ -19,6 +19,9 @@ use crate::{cost, scenario::Bench};
 /// A piece with its header.
 const MESSAGE_BYTES: usize = 65_600;
 
+/// What is sent: one for all connections, so that it is not taken for what a connection holds.
+static PIECE: [u8; MESSAGE_BYTES] = [0; MESSAGE_BYTES];
+
 /// What one end does.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum End {
@@ -83,11 +86,10 @@ async fn source() -> anyhow::Result<()> {
 }
 
 async fn serve(connection: Connection) {
-    let piece = Bytes::from(vec![0; MESSAGE_BYTES]);
     while let Some(message) = connection.recv().await {
         let wanted = std::str::from_utf8(&message.bytes).ok().and_then(|text| text.parse::<u64>().ok());
         for _ in 0..messages(wanted.unwrap_or(0)) {
-            if connection.send(Channel::Pieces, piece.clone()).await.is_err() {
+            if connection.send(Channel::Pieces, Bytes::from_static(&PIECE)).await.is_err() {
                 return;
             }
         }
