@@ -118,13 +118,6 @@ impl Rendition {
         now < self.stale_until
     }
 
-    /// What is listed is one segment that goes on.
-    pub(crate) fn lists_no_segment(&self) -> bool {
-        let mut listed = self.listed();
-        let first = listed.next().map(|record| record.segment);
-        listed.last().map(|record| record.segment).or(first) == first
-    }
-
     pub(crate) fn wanted_until(&self) -> Option<Instant> {
         self.wanted_until
     }

@@ -113,8 +113,7 @@ impl Swarm {
             }
             Resource::Playlist { at, .. } => {
                 rendition.settle(now);
-                // Players take a playlist without a whole segment for an error, and stay with the rendition they have.
-                if !ended && (rendition.is_stale(now) || rendition.lists_no_segment()) {
+                if !ended && rendition.is_stale(now) {
                     return None;
                 }
                 let head = rendition.listed().last().map(Head::of);
