@@ -71,11 +71,27 @@ async fn a_stream_that_the_tracker_does_not_know_is_refused() {
         (world.tracker.sign(&grant), Signed::new(viewer.hello(), Context::None, &viewer.secret));
     let said = refused(viewer, grant, hello).await;
     assert_eq!(said, (Reason::Stream, "the stream is not live".into()));
-    // Lookups are answered in order: the next one is not mistaken for this one.
     let mut viewer = world.viewer(2).await;
     viewer.subscribe(VIDEO, Subscription::Pieces).await;
     let number = world.origin.publish(VIDEO, 1_000);
     viewer.until(VIDEO, number).await;
+    world.edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_lookup_is_not_taken_for_one_that_waits_for_its_answer() {
+    let world = World::new().await;
+    world.tracker.holds.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut first = world.stranger(1).await;
+    let grant = world.tracker.sign(&first.grant);
+    let greeting = tokio::spawn(async move { first.greet(grant).await });
+    world.tracker.saw("a lookup", |seen| seen.lookups.len() == 1).await;
+    let other = world.stranger(2).await;
+    let grant = Grant { stream: StreamId::new("nobody").unwrap(), ..other.grant.clone() };
+    let (grant, hello) =
+        (world.tracker.sign(&grant), Signed::new(other.hello(), Context::None, &other.secret));
+    assert_eq!(refused(other, grant, hello).await.0, Reason::Stream);
+    greeting.await.expect("it is let in");
     world.edge.stop().await;
 }
 

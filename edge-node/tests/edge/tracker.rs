@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -51,6 +54,8 @@ pub(crate) struct Tracker {
     pub(crate) seen: watch::Sender<Seen>,
     /// Vouchers of these sessions are refused; `true`: for the time being.
     pub(crate) refused: Mutex<BTreeMap<SessionId, bool>>,
+    /// Where `demo` comes from is told after the answer to another lookup.
+    pub(crate) holds: AtomicBool,
     running: Mutex<Option<AbortHandle>>,
 }
 
@@ -68,6 +73,7 @@ impl Tracker {
             root,
             seen: watch::Sender::default(),
             refused: Mutex::default(),
+            holds: AtomicBool::new(false),
             running: Mutex::new(None),
         });
         tracker.serve(tasks, listener);
@@ -110,6 +116,7 @@ impl Tracker {
         let challenge = Challenge { nonce, tracker: self.key.public(), time: wall() };
         let say = |message: &ToEdge| Message::text(serde_json::to_string(message).expect("sound"));
         socket.send(say(&ToEdge::Challenge(challenge))).await.ok()?;
+        let mut held = None;
         loop {
             let Message::Text(text) = socket.next().await?.ok()? else { continue };
             let answer = match serde_json::from_str(&text).expect("of the protocol") {
@@ -139,7 +146,13 @@ impl Tracker {
                 }
                 FromEdge::Lookup { stream } => {
                     self.seen.send_modify(|seen| seen.lookups.push(stream.clone()));
-                    Some(self.look_up(stream))
+                    if self.holds.load(Relaxed) && stream.as_str() == "demo" {
+                        held = Some(stream);
+                        continue;
+                    }
+                    let answer = self.look_up(stream);
+                    socket.send(say(&answer)).await.ok()?;
+                    held.take().map(|stream| self.look_up(stream))
                 }
                 FromEdge::Voucher { voucher } => {
                     let said = voucher.unverified().clone();

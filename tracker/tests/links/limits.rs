@@ -39,6 +39,7 @@ async fn vouchers_of_somebody_who_did_not_register_end_the_connection() {
     world.live("show", json!({})).await;
     let (_edge, _) = world.edge(1).await;
     let (_viewer, welcome) = world.welcome("show").await;
+    let start = Instant::now();
     let mut stranger: EdgeLink = world.connect("edge").await;
     assert!(matches!(stranger.hear().await, ToEdge::Challenge(_)));
     let voucher = voucher(welcome.edges[0].grant.unverified(), 1_000);
@@ -46,6 +47,7 @@ async fn vouchers_of_somebody_who_did_not_register_end_the_connection() {
     let ToEdge::Error(fault) = stranger.hear().await else { panic!("a refusal") };
     assert_eq!(fault.code, FaultCode::BadRequest);
     assert!(stranger.listen().await.is_none());
+    assert!(start.elapsed() < Duration::from_secs(9), "at once, and not because it is not introduced");
 }
 
 #[tokio::test]
