@@ -54,7 +54,7 @@ use crate::{
 /// Target durations after which a request that waits is answered with 503 (RFC 8216bis §6.2.5.2).
 const HOLD_TARGETS: u32 = 3;
 
-/// Segments whose records `/start` gives: the open one, and one to begin with. More where a decoder could not start
+/// Segments whose records a receiver begins with: the open one, and one to begin with. More where a decoder could not start
 /// in these (encoders set a keyframe every eight seconds when nobody told them otherwise), up to some sixteen seconds.
 const START_SEGMENTS: RangeInclusive<u64> = 2..=8;
 
@@ -313,7 +313,7 @@ impl Desk {
 
     async fn start(&self, ask: &Ask<'_>) -> Answer {
         let found = self.hold(ask.stream, |inner| {
-            let records = inner.window.newest_records(START_SEGMENTS);
+            let records = inner.window.newest_records(None, START_SEGMENTS);
             if records.is_empty() {
                 return nothing_yet(inner);
             }
@@ -344,8 +344,10 @@ impl Desk {
                     None => nothing_yet(inner),
                 };
             };
-            let from = from.filter(|from| *from > 0).or_else(|| window.newest_segment(rendition));
-            let records = from.map_or_else(Vec::new, |from| window.records_from(rendition, from));
+            let records = match from {
+                Some(from) if from > 0 => window.records_from(rendition, from),
+                _ => window.newest_records(Some(rendition), START_SEGMENTS),
+            };
             let there = !records.is_empty() || window.has_ended();
             there.then(|| Ok(frames(inner, &records)))
         });

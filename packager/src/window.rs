@@ -167,13 +167,6 @@ impl Window {
         Some(self.lanes.get(&rendition)?.back()?.number())
     }
 
-    /// The number of the newest segment's first record.
-    #[must_use]
-    pub fn newest_segment(&self, rendition: RenditionId) -> Option<u64> {
-        let newest = self.lanes.get(&rendition)?.back()?.record.unverified();
-        newest.number.checked_sub(u64::from(newest.part))
-    }
-
     /// All parts of a rendition, oldest first.
     pub fn parts(&self, rendition: RenditionId) -> impl DoubleEndedIterator<Item = &Held> {
         self.lanes.get(&rendition).into_iter().flatten()
@@ -226,14 +219,18 @@ impl Window {
         }
     }
 
-    /// The records of the newest segments of every rendition in the newest catalog's generation, newest first: a
+    /// The records of the newest segments of a rendition, or of each, in the newest catalog's generation, newest first: a
     /// receiver checks one signature a rendition and follows the chain back. As few as `segments` allows
     /// with which a decoder can start at the oldest; where it can at none, the fewest.
     #[must_use]
-    pub fn newest_records(&self, segments: RangeInclusive<u64>) -> Vec<&Signed<Record>> {
+    pub fn newest_records(
+        &self,
+        of: Option<RenditionId>,
+        segments: RangeInclusive<u64>,
+    ) -> Vec<&Signed<Record>> {
         let generation = self.newest_catalog().map(|catalog| catalog.unverified().generation);
         let mut records = Vec::new();
-        for lane in self.lanes.values() {
+        for (_, lane) in self.lanes.iter().filter(|(id, _)| of.is_none_or(|of| **id == of)) {
             let newest = lane.back().map_or(0, Held::segment);
             let behind = |held: &Held| newest - held.segment();
             let of_generation = |held: &&Held| Some(held.record.unverified().generation) == generation;

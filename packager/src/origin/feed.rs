@@ -15,18 +15,18 @@ use millstream_model::{Instant, PIECE_BYTES, RenditionId};
 use millstream_service::tasks::Drain;
 use millstream_wire::{
     frame::{Frame, Reason, write_framed},
-    media::{Catalog, Delegation},
+    media::{Catalog, Delegation, Record},
     sign::Signed,
     tracker::State,
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::body::Body;
+use super::{START_SEGMENTS, body::Body};
 use crate::{
     clock::Clock,
     metrics::Metrics,
     stream::{Inner, Stream},
-    window::Held,
+    window::{Held, Window},
 };
 
 /// A feed that has nothing to say pings, so that both sides notice when the other is gone.
@@ -61,7 +61,7 @@ impl Drop for Seat {
 pub(super) struct Feed {
     seat: Seat,
     rendition: RenditionId,
-    /// The next record to send; `None` for the newest segment's first.
+    /// The next record to send; `None` before the first look: where receivers begin.
     next: Option<u64>,
     behind_bytes_max: u64,
     clock: Clock,
@@ -162,10 +162,7 @@ impl Feed {
             return self.nothing(inner);
         };
         let newest = newest.record.unverified();
-        let next = match self.next {
-            Some(next) => next,
-            None => newest.number.saturating_sub(u64::from(newest.part)),
-        };
+        let next = self.next.unwrap_or_else(|| self.beginning(&inner.window, newest));
         self.next = Some(next);
         if next > newest.number {
             return self.nothing(inner);
@@ -203,6 +200,16 @@ impl Feed {
         self.part(held);
         self.next = number.checked_add(1);
         Next::Ready
+    }
+
+    /// Where a feed begins that goes on from nowhere: where receivers do, if that is not too much for a reader.
+    fn beginning(&self, window: &Window, newest: &Record) -> u64 {
+        let records = window.newest_records(Some(self.rendition), START_SEGMENTS);
+        let first = records.last().map(|record| record.unverified().number);
+        let bytes =
+            |from| window.parts_from(self.rendition, from).map(|part| part.data.len() as u64).sum::<u64>();
+        let begins = first.filter(|from| bytes(*from) <= self.behind_bytes_max);
+        begins.unwrap_or_else(|| newest.number.saturating_sub(u64::from(newest.part)))
     }
 
     /// Nothing to send of the rendition; perhaps of the stream.

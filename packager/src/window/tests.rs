@@ -163,7 +163,7 @@ fn the_newest_records_come_newest_first_and_from_one_generation() {
     let mut world = World::new(Config::default());
     world.run(20);
     let newest = |world: &World| -> Vec<(u8, u64)> {
-        let records = world.window.newest_records(2..=2);
+        let records = world.window.newest_records(None, 2..=2);
         records.iter().map(|r| (r.unverified().rendition.0, r.unverified().number)).collect()
     };
     let both: Vec<(u8, u64)> = (0..2).flat_map(|id| (8..20).rev().map(move |number| (id, number))).collect();
@@ -186,7 +186,7 @@ fn the_newest_records_go_back_to_where_a_decoder_can_start() {
         world.run(8);
     }
     let oldest = |segments| {
-        let records = world.window.newest_records(segments);
+        let records = world.window.newest_records(None, segments);
         let of = |id| records.iter().map(|r| r.unverified()).filter(move |r| r.rendition == id);
         [VIDEO, AUDIO].map(|id| of(id).map(|record| record.number).min().unwrap())
     };
