@@ -25,6 +25,7 @@ use crate::{
     connection::{CLOSE_LINGER, Channel, CloseReason, Message, Stats},
 };
 
+mod allowance;
 pub(crate) mod records;
 mod screen;
 mod sctp;

@@ -19,13 +19,14 @@ use rtc_shared::TransportProtocol;
 
 use super::{
     LOCAL, PEER,
+    allowance::Allowance,
     screen::{self, Inbound, Outbound, Refusal, STREAMS_MAX},
 };
 use crate::connection::{Channel, CloseReason, MESSAGE_BYTES_MAX, Message, Stats};
 
-/// Bytes handed to the engine beyond what its congestion window takes: one piece, so that control waits for one
-/// piece at most.
-const FEED_BYTES: usize = 64 * 1024;
+/// Bytes handed to the engine beyond what its congestion window takes. A piece may be more: control, and what a viewer
+/// wants more urgently, waits for one piece at most.
+const FEED_BYTES: usize = 8 * 1024;
 
 /// INITs answered: a peer whose INITs get lost sends a few, all the same.
 const INITS_MAX: usize = 16;
@@ -91,11 +92,26 @@ struct Flow {
     last_tsn: Option<u32>,
     /// Bytes with the engine that it has not sent once.
     unsent: usize,
+    /// Bytes with the engine that the peer has not acknowledged.
+    underway: usize,
     /// Bytes charged to senders and not released.
     unacknowledged: usize,
     /// A TSN whose round trip is being measured.
-    probe: Option<(u32, Instant)>,
+    probe: Option<Probe>,
+    /// How long the round trip took that ended with this packet, and bytes acknowledged before it.
+    rounded: Option<(Duration, u64)>,
+    /// Bytes acknowledged, ours included.
+    acknowledged: u64,
+    allowance: Allowance,
     stats: Stats,
+}
+
+#[derive(Clone, Copy)]
+struct Probe {
+    tsn: u32,
+    sent: Instant,
+    /// Bytes acknowledged by then.
+    acknowledged: u64,
 }
 
 /// What the engine holds that we have not read.
@@ -174,6 +190,7 @@ impl Sctp {
                     engine.association.handle_event(event);
                 }
                 self.drain();
+                self.flow.round(now);
             }
         }
     }
@@ -336,6 +353,8 @@ impl Sctp {
                     let id = usize::from(id);
                     let uncharged = self.uncharged[id].min(n_bytes);
                     self.uncharged[id] -= uncharged;
+                    self.flow.underway = self.flow.underway.saturating_sub(n_bytes);
+                    self.flow.acknowledged += count(n_bytes);
                     let bytes = n_bytes - uncharged;
                     self.released[id].bytes += bytes;
                     self.flow.unacknowledged = self.flow.unacknowledged.saturating_sub(bytes);
@@ -364,7 +383,7 @@ impl Sctp {
     }
 
     fn feed(&mut self, now: Instant) {
-        while self.open && self.ended.is_none() && self.flow.unsent < FEED_BYTES {
+        while self.open && self.ended.is_none() && self.flow.has_room() {
             let Some((channel, bytes)) = [Channel::Control, Channel::Pieces]
                 .into_iter()
                 .find_map(|channel| Some((channel, self.waiting[index(channel)].pop_front()?)))
@@ -390,7 +409,10 @@ impl Sctp {
             .stream(stream)
             .and_then(|mut stream| stream.write_chunk_with_ppi(now, bytes, ppi));
         match written {
-            Ok(bytes) => self.flow.unsent += bytes,
+            Ok(bytes) => {
+                self.flow.unsent += bytes;
+                self.flow.underway += bytes;
+            }
             // The stream or the association is closing under us.
             Err(_) => self.end(CloseReason::Peer),
         }
@@ -412,6 +434,11 @@ impl Sctp {
 }
 
 impl Flow {
+    /// The engine may be given more.
+    fn has_room(&self) -> bool {
+        self.unsent < FEED_BYTES && self.underway < self.allowance.bytes()
+    }
+
     fn sent(&mut self, packet: &[u8], now: Instant) {
         for chunk in screen::outbound(packet) {
             let Outbound::Data { tsn, bytes } = chunk else { continue };
@@ -419,11 +446,12 @@ impl Flow {
                 self.last_tsn = Some(tsn);
                 self.unsent = self.unsent.saturating_sub(bytes);
                 self.stats.bytes_sent += count(bytes);
-                self.probe.get_or_insert((tsn, now));
+                let acknowledged = self.acknowledged;
+                self.probe.get_or_insert(Probe { tsn, sent: now, acknowledged });
             } else {
                 self.stats.retransmits += 1;
                 // Karn: an answer to a repeated TSN says nothing about either copy's round trip.
-                if self.probe.is_some_and(|(probe, _)| !screen::is_after(tsn, probe)) {
+                if self.probe.is_some_and(|probe| !screen::is_after(tsn, probe.tsn)) {
                     self.probe = None;
                 }
             }
@@ -431,16 +459,25 @@ impl Flow {
     }
 
     fn acknowledged(&mut self, tsn: u32, now: Instant) {
-        if let Some((probe, sent)) = self.probe
-            && !screen::is_after(probe, tsn)
+        if let Some(probe) = self.probe
+            && !screen::is_after(probe.tsn, tsn)
         {
-            let sample = now.saturating_duration_since(sent);
+            let sample = now.saturating_duration_since(probe.sent);
             let rtt = match self.stats.rtt {
                 Some(rtt) => (rtt * (RTT_WEIGHT - 1) + sample) / RTT_WEIGHT,
                 None => sample,
             };
             self.stats.rtt = Some(rtt.max(Duration::from_micros(1)));
+            self.rounded = Some((sample, probe.acknowledged));
             self.probe = None;
+        }
+    }
+
+    /// Measures the round trip that has just ended, once what its last packet acknowledges is counted.
+    fn round(&mut self, now: Instant) {
+        if let Some((round_trip, before)) = self.rounded.take() {
+            let bytes = usize::try_from(self.acknowledged - before).unwrap_or(usize::MAX);
+            self.allowance.measure(bytes, round_trip, now);
         }
     }
 }
