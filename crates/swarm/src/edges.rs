@@ -164,6 +164,7 @@ impl Swarm {
     ) {
         if let Some(lane) = self.lanes.get_mut(&edge) {
             lane.received += data.len() as u64;
+            (lane.piece_at, lane.owes) = (now, None);
         }
         self.estimate.arrived(data.len() as u64);
         if !self.is_asked(edge, rendition, number, now) {
@@ -228,7 +229,7 @@ impl Swarm {
         let Some(part) = rendition.part_mut(number) else { return };
         let placed = part.place(index, data);
         let (segment, size, since) = (part.record.segment, part.record.size, part.since);
-        let (hedged, deadline, asked_at) = (part.hedged, part.deadline, part.asked_at);
+        let (hedged, late, asked_at) = (part.hedged, part.late, part.asked_at);
         let bytes = data.len() as u64;
         let is_kept = matches!(placed, Placed::Kept | Placed::Whole);
         let is_first = is_kept && matches!(source, Source::Edge(_)) && part.pay(index);
@@ -262,9 +263,13 @@ impl Swarm {
         if placed == Placed::Whole {
             rendition.open.remove(&number);
             if let Source::Edge(_) = source {
-                // How long nobody was asked says nothing about the line.
-                self.estimate.whole(size, asked_at, now);
-                rendition.late = if now <= deadline && !hedged { 0 } else { rendition.late };
+                // What came before its record was not waited for, and of two who were asked one was not needed.
+                if since < now {
+                    self.estimate.whole(if hedged { 0 } else { size }, asked_at, now);
+                }
+                if !late && !hedged {
+                    (rendition.late, rendition.trials) = (0, 0);
+                }
             }
             self.stats.parts_hedged += u64::from(hedged);
             let after_ms = now.millis_since(since);

@@ -71,6 +71,10 @@ pub(crate) struct Lane {
     pub(crate) bad: u32,
     pub(crate) rtt_us: u64,
     pub(crate) heard: Instant,
+    /// When a piece came last.
+    pub(crate) piece_at: Instant,
+    /// Since when pieces are expected and none has come, also if others brought them since.
+    pub(crate) owes: Option<Instant>,
     pub(crate) pinged: Instant,
     pub(crate) renew_at: Instant,
     /// What the edge was last told, per rendition.
@@ -102,6 +106,8 @@ impl Lane {
             bad: 0,
             rtt_us: 0,
             heard: now,
+            piece_at: now,
+            owes: None,
             pinged: now,
             renew_at: now,
             told: Map::new(),
@@ -173,6 +179,13 @@ impl Lane {
         self.told.get(&rendition).is_some_and(|told| {
             (told.want == Subscription::Pieces || now <= told.lands) && number >= told.from
         })
+    }
+
+    /// The edge was told to push this part by number.
+    pub(crate) fn pushes(&self, rendition: RenditionId, number: u64) -> bool {
+        let told =
+            self.told.get(&rendition).filter(|told| told.want == Subscription::Pieces && told.from > 0);
+        told.is_some_and(|told| number >= told.from)
     }
 
     /// Whether the edge bears that `bytes` more come in vain, with room to spare for what is on its way.

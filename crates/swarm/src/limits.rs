@@ -37,6 +37,13 @@ pub const RETRY_MS: u64 = 500;
 /// nobody anything.
 pub const RETRY_SLOW_MS: u64 = 60_000;
 
+/// Milliseconds for which those who are to bring a part may bring nothing at all before others are asked for it: as long
+/// as anything comes, the line is full, and whoever else is asked makes it fuller.
+pub const FLOW_SILENT_MS: u64 = 400;
+
+/// The longest such time, in milliseconds: a piece comes whole, and takes a while on a slow line.
+pub const FLOW_SILENT_MS_MAX: u64 = 1_500;
+
 /// Late parts that two are asked for at once, one of pictures and one of sound: whose own line is full gets nothing
 /// sooner by having everything sent twice.
 pub const RACES_MAX: usize = 2;
@@ -76,8 +83,15 @@ pub const RECORDS_JITTER_MS: u64 = 400;
 /// Milliseconds without any frame from a primary whose records come from elsewhere before it is replaced.
 pub const PRIMARY_SILENT_MS: u64 = 1_500;
 
-/// Parts in a row that a primary delivered too late before it is replaced.
+/// Parts in a row that a primary delivered late before it is replaced.
 pub const LATE_PARTS_MAX: u32 = 3;
+
+/// Milliseconds for which a primary that brings anything is not replaced for being late. Doubles each time until a part
+/// comes in time: on a full line the next one is no faster, and each change costs time.
+pub const PRIMARY_TRIAL_MS: u64 = 5_000;
+
+/// Doublings of it at most: more than a minute.
+pub const TRIALS_MAX: u32 = 4;
 
 /// Milliseconds a hole in the records may last before the playlist goes on behind it.
 pub const HOLE_MS: u64 = 1_500;
@@ -107,3 +121,9 @@ pub const LANE_SILENT_MS: u64 = 11_000;
 /// Longest time a part is given that the player waits for and nobody pushes: the player stands at it, and its buffer
 /// melts while it waits.
 pub const PULL_ALLOWANCE_MS: u64 = 800;
+
+/// Parts that are asked for before the player asks for them: a segment's.
+pub const READ_AHEAD_PARTS: u64 = 8;
+
+/// Milliseconds that each of these has more than the one before it: the player takes them in turn.
+pub const READ_AHEAD_MS: u64 = 250;

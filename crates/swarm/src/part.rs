@@ -20,7 +20,7 @@ pub(crate) struct Part {
     pub(crate) deadline: Instant,
     /// The primary pushes it without being asked.
     pub(crate) pushed: bool,
-    /// The player waits for it.
+    /// The player waits for it, or will next.
     pub(crate) wanted: bool,
     /// Edges that were asked for it, the primary included once it was asked.
     pub(crate) asked: Vec<EdgeId>,
@@ -34,6 +34,8 @@ pub(crate) struct Part {
     pub(crate) fetching: bool,
     /// Another source than the primary was asked.
     pub(crate) hedged: bool,
+    /// Half of its time was over before the primary had brought it.
+    pub(crate) late: bool,
 }
 
 /// What became of a piece.
@@ -69,6 +71,7 @@ impl Part {
             without: Vec::new(),
             fetching: false,
             hedged: false,
+            late: false,
         }
     }
 
@@ -125,6 +128,11 @@ impl Part {
         self.pieces.iter().zip(&self.paid).any(|(piece, paid)| piece.is_none() && *paid)
     }
 
+    /// An edge brought some of it.
+    pub(crate) fn was_brought(&self) -> bool {
+        self.paid.contains(&true)
+    }
+
     /// Bytes that are missing.
     pub(crate) fn missing_bytes(&self) -> u64 {
         u64::from(self.record.size).saturating_sub(self.held() as u64)
@@ -169,7 +177,7 @@ impl Part {
         self.pieces.iter_mut().for_each(|piece| *piece = None);
         self.asked.clear();
         self.without.clear();
-        (self.pushed, self.fetching, self.hedged) = (false, false, false);
+        (self.pushed, self.fetching, self.hedged, self.late) = (false, false, false, false);
         freed
     }
 }

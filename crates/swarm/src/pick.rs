@@ -1,8 +1,9 @@
 //! The schedule: which edge pushes a rendition, who is asked for what is missing, and when.
 //!
 //! The clock of a part starts when its record arrives from anywhere. Its deadline is when the playhead gets there.
-//! At half of that time the missing pieces are asked from the edge that stands by, at 70 % from the origin. A part
-//! that nobody pushes is asked from the primary at once, or from the origin where there is none.
+//! At half of that time the missing pieces are asked from the edge that stands by, at 70 % from the origin, unless who is
+//! to bring them brings others: then the line is full, and asking more makes it fuller. A part that nobody pushes is
+//! asked from the primary at once, or from the origin where there is none.
 //!
 //! Two who are asked for the same race, and nobody is paid for the copy that comes second: the loser is told at once,
 //! and an edge is asked to race only as far as it bears to lose. Nothing is pushed to a player that stands.
@@ -22,8 +23,9 @@ use crate::{
     fetch::Purpose,
     lane::{Lane, Phase},
     limits::{
-        ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN, CONNECT_MS, LANE_SILENT_MS, LATE_PARTS_MAX, PING_MS,
-        PRIMARY_SILENT_MS, RACES_MAX, RECORDS_BYTES_MAX, RECORDS_JITTER_MS,
+        ALLOWANCE_MS_MAX, ALLOWANCE_MS_MIN, CONNECT_MS, FLOW_SILENT_MS, FLOW_SILENT_MS_MAX, LANE_SILENT_MS,
+        LATE_PARTS_MAX, PING_MS, PRIMARY_SILENT_MS, PRIMARY_TRIAL_MS, RACES_MAX, RECORDS_BYTES_MAX,
+        RECORDS_JITTER_MS, TRIALS_MAX,
     },
     part::Part,
     port::{Event, Output},
@@ -81,9 +83,10 @@ impl Swarm {
             let may_ask = rendition.records_fetch.is_none() && !ended && self.session.origin.is_some();
             let asks = may_ask.then(|| {
                 let ready = self.fetches.ready_at(&Purpose::Records { rendition: *id });
-                if rendition.hole().is_some() { ready } else { ready.max(rendition.record_at + patience) }
+                let at_once = rendition.hole().is_some() || rendition.wants_segment();
+                if at_once { ready } else { ready.max(rendition.record_at + patience) }
             });
-            let later = [rendition.settles_at(), Some(rendition.media_until())];
+            let later = [rendition.settles_at(), rendition.coming_until(), Some(rendition.media_until())];
             let later = later.into_iter().flatten().filter(|at| *at > self.driven).min();
             [Some(until), asks, later].into_iter().flatten().min()
         });
@@ -102,14 +105,31 @@ impl Swarm {
             return None;
         }
         let whole = part.deadline.since(part.since);
+        let stuck = self.stuck_at(rendition, number, part);
         let others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
-        let asks = self.can_be_asked(part, true, others).map(|_| part.since + whole / 2);
+        let late = (!part.late).then(|| part.since + whole / 2);
+        let asks = self.can_be_asked(part, true, others).map(|_| stuck.max(part.since + whole / 2));
         let may_fetch = !part.fetching && !self.fetches.full() && self.session.origin.is_some();
         let fetches = may_fetch.then(|| {
             let purpose = Purpose::Pieces { rendition: id, number, first: 0, count: 0 };
-            (part.since + whole * 7 / 10).max(self.fetches.ready_at(&purpose))
+            stuck.max(part.since + whole * 7 / 10).max(self.fetches.ready_at(&purpose))
         });
-        [asks, fetches].into_iter().flatten().min()
+        [late, asks, fetches].into_iter().flatten().min()
+    }
+
+    /// From when on a part counts as stuck: at once when a later one came before it, else when none of those who are to
+    /// bring it has brought anything for a while.
+    fn stuck_at(&self, rendition: &Rendition, number: u64, part: &Part) -> Instant {
+        if rendition.is_overtaken(number, part) {
+            return Instant(0);
+        }
+        let pushing = rendition.primary.filter(|_| part.pushed);
+        let bringing = pushing.iter().chain(&part.asked).filter_map(|edge| self.lanes.get(edge));
+        let heard = |lane: &Lane| lane.owes.unwrap_or(lane.piece_at.max(part.asked_at));
+        let heard = bringing.map(heard).max().unwrap_or_default();
+        let piece_ms = u64::from(part.record.size) * 8_000 / self.estimate.rate().0.max(1);
+        let silent = FLOW_SILENT_MS.saturating_add(2 * piece_ms).min(FLOW_SILENT_MS_MAX);
+        heard.max(rendition.primary_since) + Duration::from_millis(silent)
     }
 
     /// The first of these edges that may have a part, was not asked for it, and, where it races another, bears to bring
@@ -255,22 +275,30 @@ impl Swarm {
             .copied()
             .filter(|edge| self.lanes.get(edge).is_some_and(|lane| lane.bears(0)))
             .collect();
+        // Two who push to one viewer get into each other's way.
+        let first = able.iter().find(|edge| self.is_primary(**edge)).or(able.first()).copied();
         let Some(rendition) = self.renditions.get_mut(&id) else { return };
         let wanted = rendition.is_wanted(now);
         let pieces = rendition.wants_media(now);
         let silent = now.millis_since(rendition.primary_at) >= PRIMARY_SILENT_MS
             && rendition.record_at > rendition.primary_at;
-        let unfit = rendition.late >= LATE_PARTS_MAX || silent;
+        let lane = rendition.primary.and_then(|edge| self.lanes.get(&edge));
+        let brings = lane.is_some_and(|lane| now.millis_since(lane.piece_at) < FLOW_SILENT_MS_MAX);
+        let trial =
+            if brings { PRIMARY_TRIAL_MS << rendition.trials.min(TRIALS_MAX) } else { FLOW_SILENT_MS_MAX };
+        let on_trial = now.millis_since(rendition.primary_since) < trial;
+        let unfit = rendition.late >= LATE_PARTS_MAX && !on_trial || silent;
         let current = rendition.primary.filter(|edge| wanted && able.contains(edge));
         let primary = match current {
             Some(edge) if !unfit => Some(edge),
             Some(edge) => able.iter().copied().find(|other| *other != edge).or(Some(edge)),
-            None => able.first().copied().filter(|_| wanted),
+            None => first.filter(|_| wanted),
         };
         if primary != rendition.primary {
             rendition.primary = primary;
             rendition.late = 0;
-            rendition.primary_at = now;
+            rendition.trials += u32::from(unfit);
+            (rendition.primary_at, rendition.primary_since) = (now, now);
             if let Some(edge) = primary {
                 self.event(Event::Primary { rendition: id, edge });
             }
@@ -295,7 +323,7 @@ impl Swarm {
         }
     }
 
-    /// Asks the origin for records when no edge brings any, or when one is left out.
+    /// Asks the origin for records when no edge brings any, when one is left out, and for a segment to go over with.
     fn ask_for_records(&mut self, id: RenditionId, now: Instant) {
         let ended = self.catalog().is_some_and(|catalog| catalog.ended);
         let jitter = self.jitter(RECORDS_JITTER_MS);
@@ -305,7 +333,7 @@ impl Swarm {
         }
         let hole = rendition.hole();
         let silent = now.millis_since(rendition.record_at) >= rendition.patience(jitter);
-        if hole.is_none() && !silent {
+        if hole.is_none() && !silent && !rendition.wants_segment() {
             return;
         }
         let from = hole.unwrap_or_else(|| rendition.next());
@@ -313,6 +341,9 @@ impl Swarm {
         let fetch = self.fetch(Purpose::Records { rendition: id }, &path, None, RECORDS_BYTES_MAX, now);
         if let Some(rendition) = self.renditions.get_mut(&id) {
             rendition.records_fetch = fetch;
+            if fetch.is_some() {
+                rendition.asked_for_segment();
+            }
         }
     }
 
@@ -320,6 +351,7 @@ impl Swarm {
         let Some(rendition) = self.renditions.get(&id) else { return };
         let open: Vec<u64> = rendition.open.iter().copied().collect();
         for number in open {
+            self.note_late(id, number, now);
             while let Some(step) = self.next_step(id, number, now) {
                 let taken = match step {
                     Step::Ask(edge) => self.ask(id, number, edge, now),
@@ -330,6 +362,16 @@ impl Swarm {
                 }
             }
         }
+    }
+
+    /// Counts against the primary that half of a part's time is over.
+    fn note_late(&mut self, id: RenditionId, number: u64, now: Instant) {
+        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        let primary = rendition.primary;
+        let Some(part) = rendition.part_mut(number).filter(|part| !part.late) else { return };
+        let is_its = part.pushed || primary.is_some_and(|primary| part.asked.contains(&primary));
+        part.late = is_its && now.since(part.since) >= part.deadline.since(part.since) / 2;
+        rendition.late += u32::from(part.late);
     }
 
     /// The next thing to do for a part at this time; `None` when waiting is right.
@@ -352,13 +394,14 @@ impl Swarm {
             return None;
         }
         let is_coming = self.is_coming(rendition, part);
-        if passed >= whole / 2 || !is_coming {
+        let is_stuck = now >= self.stuck_at(rendition, number, part);
+        if passed >= whole / 2 && is_stuck || !is_coming {
             let others = self.order.iter().filter(|edge| rendition.primary != Some(**edge));
             if let Some(edge) = self.can_be_asked(part, is_coming, others) {
                 return Some(Step::Ask(edge));
             }
         }
-        let late = passed >= whole * 7 / 10 || !is_coming;
+        let late = passed >= whole * 7 / 10 && is_stuck || !is_coming;
         (late && !part.fetching).then_some(Step::Fetch)
     }
 
@@ -368,12 +411,12 @@ impl Swarm {
         let Some(part) = rendition.part_mut(number) else { return false };
         let primary_failed = part.pushed || primary.is_some_and(|primary| part.asked.contains(&primary));
         part.ask(edge, now);
+        if let Some(lane) = self.lanes.get_mut(&edge) {
+            lane.owes.get_or_insert(now);
+        }
         let hedge = primary != Some(edge) && primary_failed && !part.hedged;
         part.hedged |= hedge;
         let holes = part.holes();
-        if hedge {
-            rendition.late += 1;
-        }
         for (first, count) in holes {
             self.send(edge, &Frame::Request(Span { rendition: id, number, first, count }));
         }
@@ -401,9 +444,7 @@ impl Swarm {
             && let Some(part) = rendition.part_mut(number)
         {
             part.fetching = true;
-            let late = part.pushed && !part.hedged;
             part.hedged |= part.pushed || !part.asked.is_empty();
-            rendition.late += u32::from(late);
         }
         begun
     }

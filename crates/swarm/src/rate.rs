@@ -3,8 +3,9 @@
 //! Measured on bursts (a part's bytes over the time from its record to its last piece), never on loader time, which
 //! a local store makes meaningless. A part that waited behind others on a full line is measured from the end of the
 //! one before it: the wait says nothing about the line. Two moving averages of different memory, the lower one counts:
-//! a drop is believed at once, a rise after a while. They run on a scale of ratios: on one of rates, a fast line's past
-//! would hide for seconds that it has become a slow one, and one late burst would count as much as ten timely ones.
+//! a drop is believed at once, when two bursts in a row show it (a single one may have lost a packet), a rise after a
+//! while. They run on a scale of ratios: on one of rates, a fast line's past would hide for seconds that it has become a
+//! slow one, and one late burst would count as much as ten timely ones.
 
 use millstream_model::{BitRate, Instant};
 
@@ -23,7 +24,8 @@ const CRUMB_BYTES_MIN: u64 = 2 * 1024;
 /// Weights are out of this many.
 const ONE: u64 = 256;
 
-/// A fast average follows in about three bursts, a slow one in about ten.
+/// A fast average falls in two bursts and rises in three, a slow one follows in about ten.
+const FALL: u64 = 144;
 const FAST: u64 = 80;
 const SLOW: u64 = 24;
 
@@ -35,6 +37,8 @@ const FRACTION: u32 = 16;
 pub(crate) struct Estimate {
     /// On the scale of ratios.
     averages: Option<(u64, u64)>,
+    /// The last burst, on the same scale.
+    last: u64,
     arrived: u64,
     ended: Instant,
 }
@@ -45,7 +49,7 @@ impl Estimate {
         self.arrived = self.arrived.saturating_add(bytes);
     }
 
-    /// A part of `size` bytes, expected since then, is whole.
+    /// A part of `size` bytes, expected since then, is whole; 0 when its own time says nothing.
     pub(crate) fn whole(&mut self, size: u32, since: Instant, now: Instant) {
         let waited = since < self.ended;
         let (bytes, begun) = if waited { (self.arrived, self.ended) } else { (u64::from(size), since) };
@@ -67,10 +71,15 @@ impl Estimate {
         if bytes < BURST_BYTES_MIN && rate <= self.rate().0 {
             return;
         }
-        let level = level(rate);
+        let burst = level(rate);
+        let level = burst.max(self.last);
+        self.last = burst;
         self.averages = Some(match self.averages {
             None => (level, level),
-            Some((fast, slow)) => (blend(fast, level, FAST), blend(slow, level, SLOW)),
+            Some((fast, slow)) => {
+                let weight = if level < fast { FALL } else { FAST };
+                (blend(fast, level, weight), blend(slow, level, SLOW))
+            }
         });
     }
 

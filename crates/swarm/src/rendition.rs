@@ -16,6 +16,20 @@ use crate::{
 /// be had.
 const LISTED_MS: u64 = 50_000;
 
+/// The player comes to a rendition, and what is known of it is old, or nothing.
+#[derive(Debug, Clone, Copy)]
+struct Coming {
+    /// The longest wait.
+    until: Instant,
+    /// The first record wanted; 0 for the newest segment's.
+    from: u64,
+    /// Not a newer record alone but a whole segment is waited for: a player that comes from another rendition takes a
+    /// playlist without one for broken (hls.js: `levelEmptyError`), and goes back.
+    segment: bool,
+    /// The origin was asked for the newest segments: edges begin with the one that is not whole.
+    asked: bool,
+}
+
 /// The state of one rendition.
 #[derive(Debug)]
 pub(crate) struct Rendition {
@@ -26,14 +40,20 @@ pub(crate) struct Rendition {
     /// The first record that playlists list. Never goes back once a playlist was handed out.
     floor: Option<u64>,
     hole_since: Option<Instant>,
-    /// The player came back to it and what is known of it is old: until when a newer record is waited for; 0 once it came.
-    stale_until: Instant,
+    /// What its playlist waits for, once the player comes to it.
+    coming: Option<Coming>,
     wanted_until: Option<Instant>,
+    /// The number of the part that the player was given last.
+    pub(crate) played: Option<u64>,
     /// Until when its pieces are pushed: the player asks for media.
     media_until: Instant,
     /// The edge that pushes its pieces.
     pub(crate) primary: Option<EdgeId>,
-    /// Parts in a row that the primary brought too late.
+    /// Since when it does.
+    pub(crate) primary_since: Instant,
+    /// How often it was replaced since a part came in time.
+    pub(crate) trials: u32,
+    /// Parts in a row that the primary brought late.
     pub(crate) late: u32,
     /// When anybody last brought a new record.
     pub(crate) record_at: Instant,
@@ -51,10 +71,13 @@ impl Rendition {
             open: Set::new(),
             floor: None,
             hole_since: None,
-            stale_until: Instant(0),
+            coming: None,
             wanted_until: None,
+            played: None,
             media_until: now,
             primary: None,
+            primary_since: now,
+            trials: 0,
             late: 0,
             record_at: now,
             primary_at: now,
@@ -62,12 +85,16 @@ impl Rendition {
         }
     }
 
-    /// The player showed interest.
-    pub(crate) fn touch(&mut self, now: Instant) {
+    /// The player showed interest; `over`: it plays another rendition of the group until now, and will go on with this
+    /// record (0: nobody knows).
+    pub(crate) fn touch(&mut self, over: Option<u64>, now: Instant) {
         if !self.is_wanted(now) {
-            if self.head().is_some() && now.millis_since(self.record_at) >= RECORDS_SILENT_MS {
+            let old = self.head().is_some() && now.millis_since(self.record_at) >= RECORDS_SILENT_MS;
+            if old || over.is_some() && !self.lists_a_segment() {
                 // Its playlist goes on at the live end: what lies between would have to be brought first.
-                self.stale_until = Instant(now.0 + HOLE_MS * 1_000);
+                let until = Instant(now.0 + HOLE_MS * 1_000);
+                let (from, segment) = (over.unwrap_or(0), over.is_some());
+                self.coming = Some(Coming { until, from, segment, asked: false });
                 (self.floor, self.hole_since) = (None, None);
             }
             self.record_at = now;
@@ -107,15 +134,39 @@ impl Rendition {
         self.parts.values_mut().for_each(|part| part.wanted = false);
     }
 
-    /// Where records are wanted from: after the newest, or at the newest segment's first where that is old.
+    /// Where records are wanted from: after the newest, or where the player will go on where that is old.
     pub(crate) fn next(&self) -> u64 {
-        let fresh = self.head().filter(|_| self.stale_until == Instant(0));
-        fresh.map_or(0, |head| head + 1)
+        let after = || self.head().map_or(0, |head| head + 1);
+        self.coming.map_or_else(after, |coming| coming.from)
     }
 
-    /// A newer record is waited for before a playlist is handed out.
-    pub(crate) fn is_stale(&self, now: Instant) -> bool {
-        now < self.stale_until
+    /// The first record of the segment that a player would begin another rendition with: a decoder starts there.
+    pub(crate) fn goes_on_at(&self) -> Option<u64> {
+        let played = self.played?;
+        let next = self.parts.get(&(played + 1)).or_else(|| self.parts.get(&played))?;
+        self.numbers(next.record.segment).first().copied()
+    }
+
+    /// A newer record, or a whole segment, is waited for before a playlist is handed out.
+    pub(crate) fn is_coming(&self, now: Instant) -> bool {
+        self.coming.is_some_and(|coming| now < coming.until)
+    }
+
+    /// Until when [`Rendition::is_coming`] may hold.
+    pub(crate) fn coming_until(&self) -> Option<Instant> {
+        self.coming.map(|coming| coming.until)
+    }
+
+    /// The origin is to be asked for the newest segments' records.
+    pub(crate) fn wants_segment(&self) -> bool {
+        self.coming.is_some_and(|coming| coming.segment && !coming.asked)
+    }
+
+    /// It was.
+    pub(crate) fn asked_for_segment(&mut self) {
+        if let Some(coming) = &mut self.coming {
+            coming.asked = true;
+        }
     }
 
     pub(crate) fn wanted_until(&self) -> Option<Instant> {
@@ -135,13 +186,18 @@ impl Rendition {
         self.parts.get_mut(&number)
     }
 
+    /// A part that was expected later than this one has come: this one is lost, or was left out.
+    pub(crate) fn is_overtaken(&self, number: u64, part: &Part) -> bool {
+        self.parts.range(number + 1..).any(|(_, later)| later.asked_at > part.asked_at && later.was_brought())
+    }
+
     /// Adds a believed record. Returns what fell off the far end, in bytes.
     pub(crate) fn insert(&mut self, record: Record, now: Instant) -> usize {
         let number = record.number;
-        if self.head().is_none_or(|head| number > head) {
-            self.stale_until = Instant(0);
-        }
+        let newer = self.head().is_none_or(|head| number > head);
         self.parts.or_insert_with(number, || Part::new(record, now));
+        let suffices = |coming: &Coming| if coming.segment { self.lists_a_segment() } else { newer };
+        self.coming = self.coming.filter(|coming| now < coming.until && !suffices(coming));
         self.record_at = now;
         self.settle(now);
         self.trim()
@@ -204,6 +260,12 @@ impl Rendition {
             end = *number;
         }
         Some(end)
+    }
+
+    fn lists_a_segment(&self) -> bool {
+        let segment = |number: u64| self.parts.get(&number).map(|part| part.record.segment);
+        let ends = self.run_start().and_then(segment).zip(self.run_end().and_then(segment));
+        ends.is_some_and(|(first, last)| first < last)
     }
 
     /// The records that a playlist lists, oldest first.

@@ -11,7 +11,7 @@ use millstream_playlist::{
 use millstream_wire::media::Catalog;
 
 use crate::{
-    limits::PULL_ALLOWANCE_MS,
+    limits::{PULL_ALLOWANCE_MS, READ_AHEAD_MS, READ_AHEAD_PARTS},
     port::{Content, Output, Resource, WantId},
     swarm::Swarm,
 };
@@ -58,8 +58,9 @@ impl Swarm {
     }
 
     pub(crate) fn touch(&mut self, name: &str, media: bool, now: Instant) {
+        let over = self.goes_over(name, now);
         if let Some(rendition) = self.renditions.values_mut().find(|rendition| rendition.name == name) {
-            rendition.touch(now);
+            rendition.touch(over, now);
             if media {
                 rendition.touch_media(now);
             }
@@ -113,7 +114,7 @@ impl Swarm {
             }
             Resource::Playlist { at, .. } => {
                 rendition.settle(now);
-                if !ended && rendition.is_stale(now) {
+                if !ended && rendition.is_coming(now) {
                     return None;
                 }
                 let head = rendition.listed().last().map(Head::of);
@@ -140,12 +141,9 @@ impl Swarm {
     }
 
     fn media(&mut self, id: RenditionId, numbers: &[u64], now: Instant) -> Option<Result<Content, u16>> {
-        let allowances: Vec<_> = numbers
-            .iter()
-            .map(|number| self.record(id, *number).map(|record| self.allowance(record, now)))
-            .collect();
         let rendition = self.renditions.get_mut(&id)?;
         if let Some(bytes) = rendition.join(numbers) {
+            rendition.played = numbers.last().copied();
             for number in numbers {
                 if let Some(part) = rendition.part_mut(*number) {
                     part.wanted = false;
@@ -153,22 +151,42 @@ impl Swarm {
             }
             return Some(Ok(Content::Media(bytes)));
         }
-        for (number, allowance) in numbers.iter().zip(allowances) {
-            let gone = rendition.is_lost(*number);
-            let Some(part) = rendition.part_mut(*number) else {
+        for number in numbers {
+            let rendition = self.renditions.get(&id)?;
+            if rendition.part(*number).is_none() {
                 // Behind what is known: never again. Ahead of it: its record will come.
-                return gone.then_some(Err(404));
-            };
-            if !part.whole() && !part.wanted {
-                part.wanted = true;
-                if !part.pushed {
-                    part.since = now;
-                    let patience = Duration::from_millis(PULL_ALLOWANCE_MS);
-                    part.deadline = now + allowance.unwrap_or_default().min(patience);
-                }
-                rendition.open.insert(*number);
+                return rendition.is_lost(*number).then_some(Err(404));
             }
+            self.want(id, *number, PULL_ALLOWANCE_MS, now);
         }
+        self.read_ahead(id, *numbers.last()?, now);
         None
+    }
+
+    /// Marks a part as one that the player waits for.
+    fn want(&mut self, id: RenditionId, number: u64, patience_ms: u64, now: Instant) {
+        let allowance = self.record(id, number).map(|record| self.allowance(record, now)).unwrap_or_default();
+        let Some(rendition) = self.renditions.get_mut(&id) else { return };
+        let Some(part) = rendition.part_mut(number).filter(|part| !part.whole() && !part.wanted) else {
+            return;
+        };
+        part.wanted = true;
+        if !part.pushed {
+            part.since = now;
+            part.deadline = now + allowance.min(Duration::from_millis(patience_ms));
+        }
+        rendition.open.insert(number);
+    }
+
+    /// A player asks for one part after another. Those that nobody pushes are asked for before it does, or each would
+    /// take a round trip.
+    fn read_ahead(&mut self, id: RenditionId, from: u64, now: Instant) {
+        for ahead in 1..=READ_AHEAD_PARTS {
+            let part = self.renditions.get(&id).and_then(|rendition| rendition.part(from + ahead));
+            if part.is_none_or(|part| part.pushed || part.whole()) {
+                return;
+            }
+            self.want(id, from + ahead, PULL_ALLOWANCE_MS + ahead * READ_AHEAD_MS, now);
+        }
     }
 }

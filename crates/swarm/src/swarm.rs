@@ -64,6 +64,8 @@ pub struct Swarm {
     pub(crate) lanes: Map<EdgeId, Lane>,
     pub(crate) chain: Option<Chain>,
     pub(crate) renditions: Map<RenditionId, Rendition>,
+    /// Renditions of a group number their parts alike, as far as is known.
+    pub(crate) is_aligned: bool,
     pub(crate) fetches: Fetches,
     pub(crate) player: Player,
     pub(crate) stats: Stats,
@@ -95,6 +97,7 @@ impl Swarm {
             lanes: Map::new(),
             chain,
             renditions: Map::new(),
+            is_aligned: true,
             fetches: Fetches::default(),
             player: Player::default(),
             stats: Stats::default(),

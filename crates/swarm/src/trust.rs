@@ -79,10 +79,18 @@ impl Swarm {
         }
         let record = signed.unverified().clone();
         let (id, number) = (record.rendition, record.number);
+        self.align(&record);
         let allowance = self.allowance(&record, now);
         let Some(rendition) = self.renditions.get_mut(&id) else { return true };
+        let newer = rendition.head().is_none_or(|head| number > head);
         self.held -= rendition.insert(record, now).min(self.held);
-        let pushes = rendition.primary.is_some() && rendition.wants_media(now);
+        let primary = rendition.primary.filter(|_| rendition.wants_media(now));
+        // Of parts that the origin names, it brings those that it was told to; where it began by itself, the newer ones.
+        let told = |edge: &EdgeId| self.lanes.get(edge).is_some_and(|lane| lane.pushes(id, number));
+        let pushes = primary.is_some_and(|edge| newer || source != Source::Origin || told(&edge));
+        if let Some(lane) = primary.filter(|_| pushes).and_then(|edge| self.lanes.get_mut(&edge)) {
+            lane.owes.get_or_insert(now);
+        }
         if let Some(part) = rendition.part_mut(number) {
             part.deadline = now + allowance;
             part.pushed = pushes;

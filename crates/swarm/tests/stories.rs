@@ -269,3 +269,35 @@ fn a_player_that_comes_back_to_a_rendition_goes_on_at_the_live_end() {
     assert_eq!(world.stalled_ms(), 0);
     assert!(world.edges[0].requests - requests < 12, "what was published before is asked for, and no more");
 }
+
+#[test]
+fn a_player_that_goes_over_is_pushed_the_segment_that_it_goes_on_with() {
+    let mut world = watching(2);
+    world.run(8_000);
+    let next = world.player[&VIDEO].next.expect("it plays");
+    let of =
+        |number: u64| world.records[&LOW].iter().find(move |record| record.unverified().number == number);
+    let record = of(next).or_else(|| of(next - 1)).expect("it was published").unverified();
+    let first = record.number - u64::from(record.part);
+    world.go_over(VIDEO, LOW);
+    world.run(8_000);
+    assert_eq!(world.edges[0].from[&LOW], first);
+    assert!(world.player[&LOW].played > 20, "{}", world.player[&LOW].played);
+    assert_eq!(world.stalled_ms(), 0);
+}
+
+#[test]
+fn as_long_as_parts_come_nobody_else_is_asked_for_them() {
+    let mut world = watching(2);
+    // Later than half of their time, from whomever: that is what a full line looks like.
+    for edge in &mut world.edges {
+        edge.manners = Manners { late_every: 1, late_ms: 1_500, ..Manners::default() };
+    }
+    world.run(6_000);
+    let asked = |world: &World| world.edges[0].requests + world.edges[1].requests;
+    let (before, origin) = (asked(&world), world.origin_bytes);
+    world.run(20_000);
+    // 160 parts were published. Some are asked for when another edge is tried as the one that pushes.
+    assert!(asked(&world) - before <= 8, "{} requests", asked(&world) - before);
+    assert_eq!((world.origin_bytes, world.stalled_ms()), (origin, 0));
+}

@@ -104,6 +104,7 @@ impl World {
             Frame::Subscribe { rendition, want, from } => {
                 self.edges[n].subscriptions += 1;
                 self.edges[n].told.insert(rendition, want);
+                self.edges[n].from.insert(rendition, from);
                 let newest = self.records[&rendition].last().map_or(0, |record| record.unverified().segment);
                 let is_missed = |record: &Record| match from {
                     0 => record.segment == newest,

@@ -64,6 +64,8 @@ pub struct TestEdge {
     pub connected: bool,
     pub manners: Manners,
     told: BTreeMap<RenditionId, Subscription>,
+    /// The first record that it was last told to bring.
+    pub from: BTreeMap<RenditionId, u64>,
     pub pieces_sent: u64,
     pub bytes_sent: u64,
     pub sent_of: BTreeMap<RenditionId, u64>,
@@ -129,7 +131,7 @@ pub struct World {
 /// Plays one rendition: wants part after part, and counts what came too late.
 #[derive(Default)]
 pub struct Player {
-    next: Option<u64>,
+    pub next: Option<u64>,
     /// Where it goes on, when it came over from another rendition.
     goes_on: Option<u64>,
     want: Option<(WantId, Resource)>,
@@ -180,6 +182,7 @@ impl World {
                 connected: false,
                 manners: Manners::default(),
                 told: BTreeMap::new(),
+                from: BTreeMap::new(),
                 pieces_sent: 0,
                 bytes_sent: 0,
                 sent_of: BTreeMap::new(),
@@ -445,8 +448,10 @@ impl World {
     fn release_records(&mut self) {
         for (fetch, rendition, from) in std::mem::take(&mut self.waiting_records) {
             let mut body = BytesMut::new();
+            let newest = self.records[&rendition].last().map_or(0, |record| record.unverified().segment);
             for record in self.records[&rendition].iter().rev() {
-                if record.unverified().number >= from {
+                let Record { number, segment, .. } = record.unverified();
+                if if from == 0 { *segment + 1 >= newest } else { *number >= from } {
                     write_framed(&Frame::Record(record.clone()).encode(), &mut body);
                 }
             }
@@ -536,6 +541,7 @@ impl World {
                     let first = numbers.first().unwrap();
                     let is_live = *first <= number && number < newest + PARTS_PER_SEGMENT;
                     assert!(is_live, "{number} is far from what is listed: {numbers:?}");
+                    assert!(text.contains("#EXTINF"), "hls.js turns back at a playlist of parts alone");
                     player.next = Some(number);
                 }
             }
