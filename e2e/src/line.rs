@@ -21,13 +21,16 @@ use tokio::{
 };
 
 /// Bytes that wait at most, as in the modem of a slow line. What is beyond is lost.
-const QUEUE_BYTES: u64 = 48 * 1024;
+const QUEUE_BYTES: u64 = 128 * 1024;
 
 /// Bytes of a datagram at most.
 const DATAGRAM_BYTES: usize = 2_048;
 
 /// Bytes of a connection that pass at a time: a packet's.
 const PACKET_BYTES: usize = 1_400;
+
+/// Packets of one connection that wait at most: its window on a slow line.
+const WINDOW_PACKETS: usize = 16;
 
 /// Bytes of a request by which it is told who asks.
 const HEAD_BYTES: usize = 4_096;
@@ -64,13 +67,19 @@ impl Line {
     /// When no runtime can be made.
     pub fn new(bits_per_second: u64) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let state = State { bits_per_second, free: Instant::now() };
+        let state = State { bits_per_second, free: Instant::now(), carried: Carried::default() };
         Ok(Self { pace: Arc::new(Pace(Mutex::new(state))), runtime })
     }
 
     /// The line becomes as fast as this.
     pub fn set(&self, bits_per_second: u64) {
         self.pace.state().bits_per_second = bits_per_second;
+    }
+
+    /// What it has carried.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        self.pace.state().carried
     }
 
     /// A door for datagrams.
@@ -111,6 +120,18 @@ struct State {
     bits_per_second: u64,
     /// When all that was let in has passed.
     free: Instant,
+    carried: Carried,
+}
+
+/// Bytes since the line's beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// By datagrams.
+    pub datagrams: u64,
+    /// By connections.
+    pub connections: u64,
+    /// Datagrams' that the queue had no room for.
+    pub lost: u64,
 }
 
 impl Pace {
@@ -121,8 +142,11 @@ impl Pace {
         let takes = |bytes: u64| Duration::from_micros(bytes * 8_000_000 / state.bits_per_second.max(1));
         let takes_own = takes(bytes as u64);
         if !may_wait && state.free.saturating_duration_since(now) > takes(QUEUE_BYTES) {
+            state.carried.lost += bytes as u64;
             return None;
         }
+        let carried = &mut state.carried;
+        *(if may_wait { &mut carried.connections } else { &mut carried.datagrams }) += bytes as u64;
         state.free = state.free.max(now.checked_sub(SLACK).unwrap_or(now)) + takes_own;
         Some(state.free)
     }
@@ -200,20 +224,30 @@ async fn connection(near: TcpStream, target: &OnceLock<SocketAddr>, pace: &Pace)
     Ok(())
 }
 
+/// What is on its way waits in the line, not before it: one packet after another would be slower than any line.
 async fn down(
     mut from: OwnedReadHalf,
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
     pace: Option<&Pace>,
 ) -> std::io::Result<()> {
-    let mut buffer = [0; PACKET_BYTES];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return Ok(());
+    let (queue, mut queued) = mpsc::channel::<(Instant, Bytes)>(WINDOW_PACKETS);
+    let read = async move {
+        let mut buffer = [0; PACKET_BYTES];
+        loop {
+            let length = from.read(&mut buffer).await?;
+            let at = pace.and_then(|pace| pace.pass(length, true)).unwrap_or_else(Instant::now);
+            let packet = (at, Bytes::copy_from_slice(&buffer[..length]));
+            if length == 0 || queue.send(packet).await.is_err() {
+                return Ok(());
+            }
         }
-        if let Some(at) = pace.and_then(|pace| pace.pass(length, true)) {
+    };
+    let write = async {
+        while let Some((at, packet)) = queued.recv().await {
             sleep_until(at).await;
+            to.write_all(&packet).await?;
         }
-        to.write_all(&buffer[..length]).await?;
-    }
+        Ok(())
+    };
+    tokio::try_join!(read, write).map(|_: ((), ())| ())
 }

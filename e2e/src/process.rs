@@ -24,8 +24,9 @@ const POLL: Duration = Duration::from_millis(20);
 pub fn binaries() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().context("the program has no place in a target folder")?;
-    // Tests lie one folder below the programs.
-    let programs = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    // Tests and examples lie one folder below the programs.
+    let is_below = folder.ends_with("deps") || folder.ends_with("examples");
+    let programs = if is_below { folder.parent() } else { Some(folder) };
     Ok(programs.context("the test has no place in a target folder")?.to_path_buf())
 }
 
