@@ -133,8 +133,9 @@ fn config(tracker: &Tracker, data: PathBuf) -> Config {
 
 /// `GET` from the ops listener.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let tls = millstream_service::Trust::system().unwrap().http();
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap();
+    let tls = millstream_service::Trust::system().expect("the system has authorities").http();
+    let client =
+        reqwest::Client::builder().tls_backend_preconfigured(tls).build().expect("a client can be made");
     let answer = client.get(format!("http://{address}{path}")).send().await.expect("an answer");
     let status = answer.status().as_u16();
     (status, answer.text().await.expect("text"))
