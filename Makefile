@@ -8,10 +8,10 @@ help: ## What there is
 run: ## Everything in one process with a demo stream; ends with the address of a page to open
 	@scripts/run
 
-test: ## Every test: Rust, TypeScript, end to end in a real browser; ends with a summary
+test: ## Every test: Rust, TypeScript, end to end in real browsers; ends with a summary
 	@scripts/test
 
-test-firefox: ## Firefox watches the demo five times (needs root, for a network namespace)
+test-firefox: ## Firefox watches the demo five times, in a network namespace (needs root); `make test` has it once
 	@scripts/test-firefox
 
 check: ## Fast: format, lints with warnings denied, the house's rules, types
