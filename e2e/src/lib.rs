@@ -18,5 +18,6 @@ pub mod process;
 pub mod program;
 pub mod publisher;
 pub mod stack;
+pub mod tickets;
 pub mod time;
 pub mod viewers;

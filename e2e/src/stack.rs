@@ -228,16 +228,23 @@ impl Stack {
     /// # Errors
     /// When it does not become so.
     pub fn live(&self, stream: &str) -> anyhow::Result<()> {
-        let renditions = self.api.wait("/v1/overview", START, |overview| {
-            let line = overview["streams"].as_array()?.iter().find(|line| line["id"] == stream)?;
-            let names: Vec<String> = serde_json::from_value(line["renditions"].clone()).ok()?;
-            (line["state"] == "live" && !names.is_empty()).then_some(names)
-        })?;
         let origin = self.origin(stream)?;
-        for rendition in renditions {
+        for rendition in self.on_air(stream)? {
             origin.wait(&rendition, START, |playlist| playlist.whole_micros() >= micros(DEPTH))?;
         }
         Ok(())
+    }
+
+    /// Waits until a stream is live; gives its renditions' names.
+    ///
+    /// # Errors
+    /// When it does not become so.
+    pub fn on_air(&self, stream: &str) -> anyhow::Result<Vec<String>> {
+        self.api.wait("/v1/overview", START, |overview| {
+            let line = overview["streams"].as_array()?.iter().find(|line| line["id"] == stream)?;
+            let names: Vec<String> = serde_json::from_value(line["renditions"].clone()).ok()?;
+            (line["state"] == "live" && !names.is_empty()).then_some(names)
+        })
     }
 
     /// What the origin serves of a stream.
@@ -330,6 +337,8 @@ impl Stack {
 pub struct Created {
     /// The stream.
     pub id: String,
+    /// Where to publish, as the tracker says.
+    pub rtmp_url: String,
     /// Its key.
     pub stream_key: String,
     /// Its root's public key.

@@ -55,6 +55,7 @@ fn offsets(origin: &Origin, rendition: &str) -> Vec<(u32, i64)> {
 fn a_publisher_that_comes_back_with_new_timestamps_is_one_discontinuity() {
     let stack = Stack::up(2).unwrap();
     let (mut publisher, created) = stack.publish("show", &PLAIN).unwrap();
+    assert_eq!(created.rtmp_url, stack.ready.rtmp, "broadcasters are told where to publish");
     stack.edges(2).unwrap();
     let pressure = Pressure::begin();
     let mut watch = Watch::new(&stack.ready.tracker, "show", 20);

@@ -11,8 +11,10 @@ const player = document.createElement('millstream-player');
 player.setAttribute('stream', stream);
 player.setAttribute('tracker', location.origin);
 for (const name of ['autoplay', 'muted', 'controls', 'stats']) player.toggleAttribute(name, true);
-const pinned = new URLSearchParams(location.search).get('verify-key');
-if (pinned) player.setAttribute('verify-key', pinned);
+for (const name of ['verify-key', 'ticket-url']) {
+  const value = new URLSearchParams(location.search).get(name);
+  if (value) player.setAttribute(name, value);
+}
 $('stage').append(player);
 
 const sources = ['edge', 'peer', 'origin'];

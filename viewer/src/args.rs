@@ -35,9 +35,10 @@ pub struct View {
     /// The stream's root key, base64url. Without it the tracker's word is taken.
     #[arg(long, value_name = "KEY")]
     pub verify_key: Option<PublicKey>,
-    /// A ticket (JWT), for streams that are not open.
-    #[arg(long, value_name = "JWT", env = "MILLSTREAM_VIEW_TICKET", hide_env_values = true)]
-    pub ticket: Option<String>,
+    /// Where tickets are had, for streams that are not open: each viewer gets URL?stream=ID&key=SESSION-KEY, and the
+    /// answer's text is its ticket, as for `ticket-url` of <millstream-player>.
+    #[arg(long, value_name = "URL")]
+    pub ticket_url: Option<reqwest::Url>,
     /// Certificates (PEM) of authorities believed besides the system's, for a tracker with a private one.
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -70,7 +71,7 @@ impl From<&View> for Config {
             duration: Duration::from_secs(u64::from(view.seconds)),
             spread: Duration::from_millis(u64::from(view.spread)),
             root: view.verify_key,
-            ticket: view.ticket.clone(),
+            ticket_url: view.ticket_url.clone(),
             trust: trust::Config { ca_file: view.ca_file.clone().unwrap_or_default() },
             data_channels: !view.http_only,
             latency_ms: view.latency,

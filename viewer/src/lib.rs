@@ -13,6 +13,7 @@ mod net;
 pub mod player;
 pub mod report;
 mod run;
+mod ticket;
 mod viewer;
 
 pub use report::Report;

@@ -25,8 +25,8 @@ pub struct Config {
     pub spread: Duration,
     /// The pinned root key.
     pub root: Option<PublicKey>,
-    /// A ticket for streams that are not open.
-    pub ticket: Option<String>,
+    /// Where tickets are had for streams that are not open; they are bound to a viewer's session key.
+    pub ticket_url: Option<reqwest::Url>,
     /// Whom to believe when connecting by TLS.
     pub trust: trust::Config,
     /// False: everything by HTTP.

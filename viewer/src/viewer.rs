@@ -18,6 +18,7 @@ use crate::{
     net::{Means, Net},
     player::{Player, Slot, Stall},
     run::Config,
+    ticket,
 };
 
 /// Milliseconds between telling the mind where the playhead is.
@@ -43,7 +44,12 @@ pub(crate) struct Outcome {
 pub(crate) async fn watch(config: &Config, means: Means, first: bool) -> anyhow::Result<Outcome> {
     let span = tracing::info_span!("viewer", stream = %config.stream);
     let dump = config.dump.as_deref().filter(|_| first).map(Dump::new);
-    let mut viewer = Viewer::new(config, means, dump)?;
+    let secret = session_secret()?;
+    let ticket = match &config.ticket_url {
+        Some(url) => Some(ticket::fetch(&means.http, url, &config.stream, secret.public()).await?),
+        None => None,
+    };
+    let mut viewer = Viewer::new(config, means, dump, secret, ticket)?;
     viewer.run(config.duration).instrument(span).await
 }
 
@@ -76,8 +82,13 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn new(config: &Config, means: Means, dump: Option<Dump>) -> anyhow::Result<Self> {
-        let secret = session_secret()?;
+    fn new(
+        config: &Config,
+        means: Means,
+        dump: Option<Dump>,
+        secret: SessionSecret,
+        ticket: Option<String>,
+    ) -> anyhow::Result<Self> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).context("no randomness")?;
@@ -86,7 +97,7 @@ impl Viewer {
             millstream_swarm::Config {
                 stream: config.stream.clone(),
                 key: secret.public(),
-                ticket: config.ticket.clone(),
+                ticket,
                 root: config.root,
                 origin: None,
                 wall: WallTime(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
