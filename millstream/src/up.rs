@@ -162,12 +162,15 @@ async fn start(args: &Args, running: &mut Vec<Running>, own: &Tasks) -> anyhow::
     let host = args.public_host.clone().unwrap_or_else(|| host_of(args.listen));
     let public_ip = public_ip(args).await?;
 
-    let tracker = Tracker::load(tracker_config(args, &host)).await.context("the tracker does not start")?;
+    let rtmp_port = rtmp_port(args)?;
+
+    let tracker = tracker_config(args, &host, rtmp_port);
+    let tracker = Tracker::load(tracker).await.context("the tracker does not start")?;
     let (tracker_at, token) = (tracker.addresses().clone(), tracker.admin_token().clone());
     let inside = inside_url(tracker_at.http);
     running.push(Running::start("tracker", |stopped| tracker.run(stopped)));
 
-    let packager = packager_config(args, &host, &inside, &token);
+    let packager = packager_config(args, &host, rtmp_port, (&inside, &token));
     let packager = Packager::load(packager).await.context("the packager does not start")?;
     let packager_at = packager.addresses().clone();
     running.push(Running::start("packager", |stopped| packager.run(stopped)));
@@ -204,12 +207,22 @@ async fn start(args: &Args, running: &mut Vec<Running>, own: &Tasks) -> anyhow::
     })
 }
 
-fn tracker_config(args: &Args, host: &str) -> millstream_tracker::Config {
+/// The tracker tells broadcasters where to publish before there is anything to publish to: a port that the system chooses is
+/// chosen first.
+fn rtmp_port(args: &Args) -> anyhow::Result<u16> {
+    if args.rtmp_port != 0 {
+        return Ok(args.rtmp_port);
+    }
+    let free = std::net::TcpListener::bind((args.listen, 0)).context("no free port for RTMP")?;
+    Ok(free.local_addr()?.port())
+}
+
+fn tracker_config(args: &Args, host: &str, rtmp_port: u16) -> millstream_tracker::Config {
     millstream_tracker::Config {
         listen: SocketAddr::new(args.listen, args.http_port),
         data: args.data.join("tracker"),
         public_url: public_url(args, host, args.http_port),
-        rtmp_url: format!("rtmp://{host}:{}/live", args.rtmp_port),
+        rtmp_url: format!("rtmp://{host}:{rtmp_port}/live"),
         ops: ops(args.ops_port, 0),
         ..Default::default()
     }
@@ -218,8 +231,8 @@ fn tracker_config(args: &Args, host: &str) -> millstream_tracker::Config {
 fn packager_config(
     args: &Args,
     host: &str,
-    tracker: &str,
-    token: &Secret<String>,
+    rtmp_port: u16,
+    (tracker, token): (&str, &Secret<String>),
 ) -> millstream_packager::Config {
     let mut config = millstream_packager::Config {
         data: args.data.join("packager"),
@@ -228,7 +241,7 @@ fn packager_config(
     };
     config.tracker.url = tracker.to_owned();
     config.tracker.token = token.clone();
-    config.rtmp.listen = SocketAddr::new(args.listen, args.rtmp_port);
+    config.rtmp.listen = SocketAddr::new(args.listen, rtmp_port);
     config.origin.listen = SocketAddr::new(args.listen, args.origin_port);
     config.origin.public_url = public_url(args, host, args.origin_port);
     config
