@@ -7,7 +7,7 @@ use millstream_wire::media::{Record, Rendition};
 use crate::{port::Resource, swarm::Swarm};
 
 impl Swarm {
-    /// Whoever asks for this rendition now plays another of its group until now: the record that he will go on with, or 0
+    /// Whoever asks for this rendition plays another of its group until now: the record that it will go on with, or 0
     /// where that is not known.
     pub(crate) fn goes_over(&self, name: &str, now: Instant) -> Option<u64> {
         let catalog = self.catalog()?;
