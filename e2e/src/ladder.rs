@@ -169,7 +169,7 @@ impl Own {
             runtime.block_on(Packager::load_with(config, pipelines)).context("a packager of our own")?;
         let addresses = packager.addresses().clone();
         let (stop, stopped) = oneshot::channel();
-        runtime.spawn(packager.run(async move { drop(stopped.await) }));
+        runtime.spawn(async move { packager.run(async move { drop(stopped.await) }).await });
         Ok(Self { addresses, _stop: stop, _runtime: runtime })
     }
 }

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use millstream_datachannel::{Listener, listen};
 use millstream_lane::Reach;
 use millstream_model::{BitRate, EdgeId, SessionId, TrackerId};
-use millstream_service::{Tasks, Trust, data::Folder, exit, ops, ops::Gate};
+use millstream_service::{Tasks, Trust, data::Folder, exit, ops, ops::Gate, tasks::Lost};
 use millstream_wire::{
     frame::{Frame, Reason},
     sign::Signer as _,
@@ -233,7 +233,10 @@ impl Edge {
 
     /// Serves until `shutdown`, then drains: the tracker sends nobody any more, viewers move elsewhere, the last
     /// vouchers are brought.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+    ///
+    /// # Errors
+    /// When it cannot go on, drained all the same.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Lost> {
         let Self { tasks, listener, ops, shared, wanted, addresses } = self;
         status::routes(ops, &shared).serve(&tasks);
         tasks.spawn_vital("tracker link", link::keep(Arc::clone(&shared), wanted, tasks.drain()));
@@ -242,10 +245,10 @@ impl Edge {
         let serve = serve(listener, Arc::clone(&shared), tasks.spawner(), tasks.drain());
         tasks.spawn_vital("accept", serve);
         tracing::info!(edge = %addresses.id, udp = %addresses.udp, ops = %addresses.ops, "edge is ready");
-        tokio::select! {
-            () = shutdown => {}
-            lost = tasks.lost() => tracing::error!(task = %lost, "ending, for a vital task is lost"),
-        }
+        let outcome = tokio::select! {
+            () = shutdown => Ok(()),
+            lost = tasks.lost() => Err(lost),
+        };
         tasks.begin_drain();
         let gone = async {
             while shared.viewers.load(Ordering::Relaxed) > 0 {
@@ -261,6 +264,7 @@ impl Edge {
         if let Err(error) = shared.ledger.write() {
             tracing::error!("the vouchers cannot be kept on disk: {error:#}");
         }
+        outcome
     }
 }
 

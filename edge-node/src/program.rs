@@ -25,7 +25,7 @@ struct Arguments {
 /// Runs the program with the process's arguments.
 ///
 /// # Errors
-/// When it cannot start; the text says what to do.
+/// When it cannot start, and when it cannot go on; the text says what to do.
 pub fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let settings: Config = config::load("edge", &arguments.flags)?;
@@ -42,7 +42,7 @@ pub fn main() -> anyhow::Result<()> {
             let signal = signals.next().await;
             tracing::info!(signal, "draining");
         })
-        .await;
+        .await?;
         tracing::info!("stopped");
         Ok(())
     })

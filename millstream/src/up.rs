@@ -6,13 +6,14 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     pin::Pin,
+    task::Poll,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use millstream_edge::Edge;
 use millstream_packager::Packager;
-use millstream_service::{Secret, Tasks, stop::Signals};
+use millstream_service::{Secret, Tasks, stop::Signals, tasks::Lost};
 use millstream_tracker::Tracker;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -102,14 +103,14 @@ struct ReadyEdge {
 struct Running {
     name: &'static str,
     stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Result<(), Lost>>,
 }
 
 impl Running {
     fn start<F, W>(name: &'static str, run: F) -> Self
     where
         F: FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>) -> W,
-        W: Future<Output = ()> + Send + 'static,
+        W: Future<Output = Result<(), Lost>> + Send + 'static,
     {
         let (stop, mut stopping) = watch::channel(false);
         let stopped = async move {
@@ -121,14 +122,38 @@ impl Running {
 
     async fn stop(self) {
         let _ = self.stop.send(true);
-        if let Err(error) = self.task.await {
-            tracing::error!(program = self.name, "{error}");
+        if let Err(error) = outcome(self.task.await) {
+            tracing::error!(program = self.name, "{error:#}");
         }
     }
 }
 
+/// Waits until one of the programs has ended by itself, and says why.
+async fn lost(running: &mut Vec<Running>) -> anyhow::Error {
+    std::future::poll_fn(|context| {
+        let ended = |program: &mut Running| match Pin::new(&mut program.task).poll(context) {
+            Poll::Ready(ended) => Some((program.name, ended)),
+            Poll::Pending => None,
+        };
+        let Some((at, (name, ended))) =
+            running.iter_mut().map(ended).enumerate().find_map(|(at, ended)| Some((at, ended?)))
+        else {
+            return Poll::Pending;
+        };
+        running.remove(at);
+        let why = outcome(ended).err().unwrap_or_else(|| anyhow::anyhow!("it was not told to"));
+        Poll::Ready(why.context(format!("the {name} has ended")))
+    })
+    .await
+}
+
+fn outcome(ended: Result<Result<(), Lost>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    Ok(ended??)
+}
+
 /// Runs until a signal, then drains: what came up last goes down first, so that edges can still bring their vouchers.
-/// What came up is drained too when the rest does not, and when the signal comes before all is up.
+/// What came up is drained too when the rest does not, when one of the programs cannot go on (whoever watches over this
+/// process begins it anew), and when the signal comes before all is up.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
     let mut running = Vec::new();
@@ -137,12 +162,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         started = start(&args, &mut running, &own) => started.and_then(|ready| announce(&ready, &args).map(|()| None)),
         signal = signals.next() => Ok(Some(signal)),
     };
-    if let Ok(early) = &started {
-        let signal = match early {
-            Some(signal) => signal,
-            None => signals.next().await,
-        };
-        tracing::info!(signal, "draining; again to end at once");
+    let outcome = match started {
+        Ok(Some(signal)) => Ok(signal),
+        Ok(None) => tokio::select! {
+            signal = signals.next() => Ok(signal),
+            lost = lost(&mut running) => Err(lost),
+        },
+        Err(error) => Err(error),
+    };
+    match &outcome {
+        Ok(signal) => tracing::info!(signal, "draining; again to end at once"),
+        Err(error) => tracing::error!("draining: {error:#}"),
     }
     let drained = async {
         own.shutdown(GRACE).await;
@@ -154,7 +184,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         () = drained => {}
         _ = signals.next() => tracing::warn!("ended at once, without the drain"),
     }
-    started.map(|_| ())
+    outcome.map(|_| ())
 }
 
 /// Brings everything up, in the one right order.
@@ -337,4 +367,23 @@ fn announce(ready: &Ready, args: &Args) -> anyhow::Result<()> {
 
 fn token_file(args: &Args) -> String {
     args.data.join("tracker/admin.token").display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_cannot_go_on_ends_the_others() {
+        let stays = Running::start("edge", |stopped| async move {
+            stopped.await;
+            Ok(())
+        });
+        let ends = Running::start("tracker", |_| async { Err(Lost("book".into())) });
+        let mut running = vec![stays, ends];
+        let why = format!("{:#}", lost(&mut running).await);
+        assert!(why.contains("tracker") && why.contains("book"), "{why}");
+        assert_eq!(running.len(), 1);
+        running.pop().expect("the edge").stop().await;
+    }
 }

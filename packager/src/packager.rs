@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use millstream_model::{PublicKey, StreamId};
-use millstream_service::{Tasks, Trust, data::Folder, http as http_service, ops};
+use millstream_service::{Tasks, Trust, data::Folder, http as http_service, ops, tasks::Lost};
 use millstream_wire::{
     sign::{SecretKey, Signed, Signer as _},
     tracker::State,
@@ -173,7 +173,10 @@ impl Packager {
 
     /// Serves until `shutdown`, then drains: publishers are told to go, requests in hand are answered, feeds say
     /// goodbye. Streams are not ended: their publishers will come back.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
+    ///
+    /// # Errors
+    /// When it cannot go on, drained all the same.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Lost> {
         let Self { config, tasks, mut ingest, gate, streams, origin, metrics, clock, addresses, .. } = self;
         let ready = self.ops.gate("origin", "starting");
         let status =
@@ -200,16 +203,13 @@ impl Packager {
 
         let mut shutdown = std::pin::pin!(shutdown);
         let mut tidy = tokio::time::interval(TIDY_EVERY);
-        loop {
+        let outcome = loop {
             tokio::select! {
-                () = &mut shutdown => break,
+                () = &mut shutdown => break Ok(()),
                 _ = tidy.tick() => gate.forget_unused(clock.now(), |stream| streams.get(stream).is_some()),
-                lost = tasks.lost() => {
-                    warn!(task = %lost, "ending, for a vital task is lost");
-                    break;
-                }
+                lost = tasks.lost() => break Err(lost),
                 publish = ingest.publish() => {
-                    let Some(publish) = publish else { break };
+                    let Some(publish) = publish else { break Err(Lost("rtmp ingest".into())) };
                     match gate.permission(&publish.stream) {
                         Some(permission) => streams.take(publish, permission),
                         // Forgotten between the question and here; the publisher ends and asks again.
@@ -217,11 +217,12 @@ impl Packager {
                     }
                 }
             }
-        }
+        };
         let grace = Duration::from_millis(config.grace_ms);
         tasks.begin_drain();
         // Both at a time: publishers' last parts are still served.
         tokio::join!(ingest.shutdown(grace), tasks.shutdown(grace));
+        outcome
     }
 }
 

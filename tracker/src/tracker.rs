@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use millstream_service::{Secret, Spawner, Tasks, data::Folder, http, ops};
+use millstream_service::{Secret, Spawner, Tasks, data::Folder, http, ops, tasks::Lost};
 use millstream_wire::sign::SecretKey;
 use tokio::net::TcpListener;
 use warp::Filter;
@@ -29,6 +29,8 @@ const TOKEN_BYTES_MAX: usize = 256;
 /// A tracker that listens.
 pub struct Tracker {
     config: Config,
+    /// Held, with its lock: two who write one book would each know half of it.
+    folder: Folder,
     tasks: Tasks,
     hub: Arc<Hub>,
     listener: TcpListener,
@@ -74,7 +76,7 @@ impl Tracker {
         let streams = Streams::load(store, money.clone()).await.context("reading the streams")?;
         let hub =
             Arc::new(Hub::new(key, config.admission.clone(), config.private_edges.clone(), money, streams)?);
-        Ok(Self { config, tasks, hub, listener, tls, ops, admin_token, fresh_token, addresses })
+        Ok(Self { config, folder, tasks, hub, listener, tls, ops, admin_token, fresh_token, addresses })
     }
 
     /// Where it is reached.
@@ -97,8 +99,11 @@ impl Tracker {
 
     /// Serves until `shutdown`, then drains: viewers and edges are told to come back, what is being booked is
     /// booked.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let Self { config, tasks, hub, listener, tls, ops, admin_token, addresses, .. } = self;
+    ///
+    /// # Errors
+    /// When it cannot go on, drained all the same.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Lost> {
+        let Self { config, folder, tasks, hub, listener, tls, ops, admin_token, addresses, .. } = self;
         let ready = ops.gate("api", "starting");
         let packager = &config.packager_token;
         let packager = if packager.expose().is_empty() { &admin_token } else { packager };
@@ -125,11 +130,14 @@ impl Tracker {
         });
         ready.open();
         tracing::info!(url = addresses.url, ops = %addresses.ops, "tracker is ready");
-        tokio::select! {
-            () = shutdown => {}
-            lost = tasks.lost() => tracing::error!(task = %lost, "ending, for a vital task is lost"),
-        }
+        let outcome = tokio::select! {
+            () = shutdown => Ok(()),
+            lost = tasks.lost() => Err(lost),
+        };
         tasks.shutdown(grace).await;
+        // Nobody else writes the book before we have ended.
+        drop(folder);
+        outcome
     }
 }
 

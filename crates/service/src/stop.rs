@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::tasks::{Name, Tasks};
+use crate::tasks::{Lost, Tasks};
 
 /// Exit code after a second signal: what a shell reports for a program that Ctrl-C ended.
 const FORCED_EXIT: i32 = 130;
@@ -31,7 +31,7 @@ pub enum Cause {
     /// The operator asked, by the signal of this name.
     Signal(&'static str),
     /// A vital task ended: an error for the program's exit code.
-    Lost(Name),
+    Lost(Lost),
 }
 
 impl Signals {
@@ -56,7 +56,7 @@ impl Signals {
     pub async fn stop(mut self, tasks: Tasks, grace: Duration) -> Stopped {
         let cause = tokio::select! {
             name = self.next() => Cause::Signal(name),
-            name = tasks.lost() => Cause::Lost(name),
+            lost = tasks.lost() => Cause::Lost(lost),
         };
         let in_hand = tasks.count();
         tasks.begin_drain();
@@ -64,7 +64,7 @@ impl Signals {
             Cause::Signal(signal) => {
                 tracing::info!(signal, tasks = in_hand, "draining; again to end at once");
             }
-            Cause::Lost(task) => tracing::error!(%task, "ending, for a vital task is lost"),
+            Cause::Lost(lost) => tracing::error!("draining: {lost}"),
         }
         let cut_off = tokio::select! {
             cut_off = tasks.shutdown(grace) => cut_off,

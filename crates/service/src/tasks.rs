@@ -21,6 +21,11 @@ const ABORT_WAIT: Duration = Duration::from_secs(1);
 /// A task's name: says what it does, e.g. `rtmp accept`. Names need not be unique.
 pub type Name = Cow<'static, str>;
 
+/// A task that a program cannot live without ended before the drain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} ended by itself, and nothing works without it; the log says why")]
+pub struct Lost(pub Name);
+
 /// Owns tasks. Dropping it ends them all at once; [`shutdown`](Self::shutdown) lets them finish first.
 #[derive(Debug)]
 pub struct Tasks {
@@ -107,10 +112,10 @@ impl Tasks {
     }
 
     /// Waits until a vital task has ended although no drain has begun; says which.
-    pub async fn lost(&self) -> Name {
+    pub async fn lost(&self) -> Lost {
         let mut lost = self.spawner.shared.lost.subscribe();
         match lost.wait_for(Option::is_some).await.map(|name| name.clone()) {
-            Ok(Some(name)) => name,
+            Ok(Some(name)) => Lost(name),
             // The sender lives as long as `self`.
             Ok(None) | Err(_) => std::future::pending().await,
         }

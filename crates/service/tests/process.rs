@@ -112,7 +112,7 @@ async fn a_second_signal_ends_at_once() {
 #[tokio::test]
 async fn the_loss_of_a_vital_task_ends_the_program_with_an_error() {
     let mut program = Program::start(&["doomed=true"]);
-    program.logs("vital task is lost").await;
+    program.logs("nothing works without it").await;
     assert_eq!(program.exit_code().await, Some(1));
 }
 

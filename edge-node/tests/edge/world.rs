@@ -39,9 +39,12 @@ impl Running {
         let addresses = edge.addresses().clone();
         let status = Box::new(edge.status());
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(edge.run(async {
-            let _ = stopped.await;
-        }));
+        let task = tokio::spawn(async {
+            let told = async {
+                let _ = stopped.await;
+            };
+            edge.run(told).await.expect("it goes on");
+        });
         Self { addresses, status, stop: Some(stop), task }
     }
 

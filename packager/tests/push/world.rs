@@ -65,7 +65,7 @@ impl World {
         let addresses = packager.addresses().clone();
         let tasks = Tasks::new();
         let drain = tasks.drain();
-        tasks.spawn("packager", async move { packager.run(drain.begun()).await });
+        tasks.spawn("packager", async move { packager.run(drain.begun()).await.expect("it goes on") });
         let client = client();
         Self { addresses, client, tasks, folder }
     }

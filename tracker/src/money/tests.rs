@@ -361,7 +361,7 @@ async fn when_the_disk_fails_nobody_is_answered_and_the_program_ends() {
     let before = money.store().book(now).await.unwrap();
     let told = money.voucher(viewer.says(edge(7), SECOND), Bringer::Edge(edge(7))).await;
     assert_eq!(told, Err(voucher::Refused::Unavailable));
-    assert_eq!(tasks.lost().await, "book");
+    assert_eq!(tasks.lost().await.0, "book");
     let after = money.store().book(now).await.unwrap();
     assert_eq!(after, before, "of a batch that cannot be written whole, nothing is");
     assert_eq!(grant(&money, &viewer, 8).await, Err(grant::Refused::Unavailable));

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use millstream_model::SessionId;
+use millstream_tracker::Tracker;
 use millstream_wire::{
     session::Grant,
     tracker::{FaultCode, FromEdge, FromViewer, ToEdge, ToViewer},
 };
 use serde_json::json;
+use tokio::sync::oneshot;
 
-use crate::world::{EdgeLink, ViewerLink, World, voucher};
+use crate::world::{EdgeLink, ViewerLink, World, config, voucher};
 
 #[tokio::test]
 async fn a_connection_whose_peer_does_not_say_who_it_is_is_closed() {
@@ -103,4 +105,17 @@ async fn an_edge_that_floods_with_vouchers_is_slowed_down_and_harms_nobody() {
     assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
     viewer.say(&FromViewer::Renew { edge: grant.edge }).await;
     assert!(matches!(viewer.hear().await, ToViewer::Grants { .. }));
+}
+
+#[tokio::test]
+async fn a_second_tracker_with_the_same_book_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let tracker = Tracker::load(config(data.path())).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(tracker.run(async move { drop(stopped.await) }));
+    let refused = Tracker::load(config(data.path())).await.map(drop).unwrap_err();
+    assert!(format!("{refused:#}").contains("another running program"), "{refused:#}");
+    drop(stop);
+    running.await.unwrap().unwrap();
+    drop(Tracker::load(config(data.path())).await.expect("nobody has it any more"));
 }

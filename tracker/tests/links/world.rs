@@ -152,14 +152,21 @@ impl World {
     }
 }
 
-async fn start(data: &Path) -> (String, String, oneshot::Sender<()>, JoinHandle<()>) {
+pub(crate) fn config(data: &Path) -> Config {
     let mut config = Config { data: data.to_path_buf(), ..Config::default() };
     config.listen = "127.0.0.1:0".parse().unwrap();
     config.ops.listen = "127.0.0.1:0".parse().unwrap();
-    let tracker = Tracker::load(config).await.unwrap();
+    config
+}
+
+async fn start(data: &Path) -> (String, String, oneshot::Sender<()>, JoinHandle<()>) {
+    let tracker = Tracker::load(config(data)).await.unwrap();
     let (url, token) = (tracker.addresses().url.clone(), tracker.admin_token().expose().clone());
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(tracker.run(async move { drop(stopped.await) }));
+    let task =
+        tokio::spawn(
+            async move { tracker.run(async move { drop(stopped.await) }).await.expect("it goes on") },
+        );
     (url, token, stop, task)
 }
 

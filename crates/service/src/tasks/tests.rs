@@ -120,10 +120,10 @@ async fn a_panic_ends_its_own_task_alone_and_is_logged_with_its_name() {
 async fn a_vital_task_that_ends_or_panics_is_told() {
     let tasks = Tasks::new();
     tasks.spawn_vital("accept", async {});
-    assert_eq!(tasks.lost().await, "accept");
+    assert_eq!(tasks.lost().await.0, "accept");
     let tasks = Tasks::new();
     tasks.spawn_vital("accept", async { panic!("planted") });
-    assert_eq!(tasks.lost().await, "accept");
+    assert_eq!(tasks.lost().await.0, "accept");
 }
 
 #[tokio::test]
