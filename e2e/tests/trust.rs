@@ -97,15 +97,15 @@ fn an_edge_that_flips_bits_is_dropped_unpaid_and_no_wrong_byte_is_played() {
     let mut watch = Watch::new(&stack.ready.tracker, "show", 20);
     (watch.viewers, watch.dump) = (u32::try_from(VIEWERS).unwrap(), Some(dump.clone()));
     let mut watching = watch.start(stack.folder()).unwrap();
-    // Each viewer has it as its only edge, and leaves it with a reason.
-    liar.wait("left", |status| status.left.get("bad") == Some(&VIEWERS));
-    assert_eq!((liar.status)().viewers, 0);
+    // Each viewer has it as its only edge, and leaves it with a reason; or the tracker, to whom it reported the first bad
+    // piece, takes it from it before there is a second.
+    liar.wait("left", |status| status.viewers == 0 && status.left.contains_key("bad"));
     // An honest one comes, and takes over.
     let honest = stack.edge("honest").unwrap();
     let report = watching.report().unwrap();
     eprintln!(">> {report:?}; {pressure}");
     assert_eq!(report.stalls.count, 0, "{report:?}; {pressure}");
-    assert_eq!(report.pieces.rejected, 2 * VIEWERS, "two bad pieces are enough: {report:?}");
+    assert!((VIEWERS..=2 * VIEWERS).contains(&report.pieces.rejected), "two are enough: {report:?}");
     let origin = stack.origin("show").unwrap();
     for rendition in ["video", "audio"] {
         let played = std::fs::read(dump.with_extension(format!("{rendition}.mp4"))).unwrap();
