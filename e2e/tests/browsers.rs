@@ -18,7 +18,7 @@ fn plain_hls(clip: &Clip) {
     let (_publisher, _) = stack.publish("show", clip).unwrap();
     let pressure = Pressure::begin();
     let url = format!("{}/s/show/index.m3u8", stack.ready.origin);
-    let script = browser::start("plain.mjs", &json!({ "url": url, "seconds": 15 }), stack.folder()).unwrap();
+    let script = browser::start("plain.mjs", &json!({ "url": url, "seconds": 12 }), stack.folder()).unwrap();
     let seen = script.finish().unwrap();
     eprintln!("{seen}\n{pressure}");
     assert_eq!(seen["errors"], json!([]), "{seen}");
@@ -65,7 +65,7 @@ fn the_page_plays_nothing_that_its_pinned_root_did_not_sign() {
     let (_publisher, _) = stack.publish("show", &PLAIN).unwrap();
     let other = stack.create("other").unwrap();
     let page = format!("{}/watch/show?verify-key={}", stack.ready.tracker, other.root_public_key);
-    let argument = json!({ "url": page, "seconds": 8, "warmup": 2 });
+    let argument = json!({ "url": page, "seconds": 6, "warmup": 2 });
     let seen = browser::start("watch.mjs", &argument, stack.folder()).unwrap().finish().unwrap();
     eprintln!("{seen}");
     assert_eq!(seen["played_parts"], 0, "{seen}");

@@ -29,7 +29,7 @@ fn who_has_a_ticket_watches_by_edges_and_nobody_else_gets_a_byte() {
     stack.on_air("show").unwrap();
     stack.edges(2).unwrap();
 
-    let mut strangers = Watch::new(&stack.ready.tracker, "show", 4);
+    let mut strangers = Watch::new(&stack.ready.tracker, "show", 3);
     strangers.viewers = VIEWERS;
     let strangers = strangers.start(stack.folder()).unwrap().report().unwrap();
     assert_eq!((strangers.bytes.edge, strangers.bytes.origin), (0, 0), "{strangers:?}");
@@ -37,7 +37,7 @@ fn who_has_a_ticket_watches_by_edges_and_nobody_else_gets_a_byte() {
     assert_eq!(refused.to_string(), "401", "the origin wants a token");
 
     let pressure = Pressure::begin();
-    let mut guests = Watch::new(&stack.ready.tracker, "show", 12);
+    let mut guests = Watch::new(&stack.ready.tracker, "show", 8);
     guests.viewers = VIEWERS;
     guests.flags = vec!["--ticket-url".into(), office.url.clone()];
     let guests = guests.start(stack.folder()).unwrap().report().unwrap();
@@ -46,14 +46,14 @@ fn who_has_a_ticket_watches_by_edges_and_nobody_else_gets_a_byte() {
     assert_eq!(office.given(), VIEWERS, "one for each");
 
     let page = format!("{}/watch/show?verify-key={}", stack.ready.tracker, created.root_public_key);
-    let watch = |url: String| {
-        let script = browser::start("watch.mjs", &json!({ "url": url, "seconds": 12 }), stack.folder());
+    let watch = |url: String, seconds: u32| {
+        let script = browser::start("watch.mjs", &json!({ "url": url, "seconds": seconds }), stack.folder());
         script.unwrap().finish().unwrap()
     };
-    let turned_away = watch(page.clone());
+    let turned_away = watch(page.clone(), 5);
     assert_eq!(turned_away["played_parts"], 0, "{turned_away}");
     assert!(turned_away["errors"][0].as_str().unwrap().contains("ticket"), "it says why: {turned_away}");
-    let seen = watch(format!("{page}&ticket-url={}", office.url));
+    let seen = watch(format!("{page}&ticket-url={}", office.url), 12);
     eprintln!("{seen}");
     assert_eq!((&seen["mode"], &seen["errors"]), (&json!("swarm"), &json!([])), "{seen}");
     assert_eq!(seen["stalls"]["count"], 0, "{pressure}: {seen}");
