@@ -20,5 +20,5 @@ check: ## Fast: format, lints with warnings denied, the house's rules, types
 bench: ## The benchmarks
 	@scripts/bench
 
-fuzz: ## Every fuzz target for a minute (needs a nightly and cargo-fuzz)
+fuzz: ## Every fuzz target for a minute (needs a nightly)
 	@scripts/fuzz
