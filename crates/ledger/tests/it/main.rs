@@ -1,6 +1,8 @@
 //! The ledger's tests: stories, and a random world beside a model that is too simple to be wrong.
 
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod published;

@@ -8,7 +8,7 @@ use millstream_ledger::{
     voucher::{self, Bringer},
 };
 use millstream_model::{
-    BitRate, EdgeId, Micros, Price, PublicKey, RenditionId, SessionId, SessionKey, StreamId, TrackerId,
+    BitRate, EdgeId, GIB, Micros, Price, PublicKey, RenditionId, SessionId, SessionKey, StreamId, TrackerId,
     WallTime,
 };
 use millstream_wire::{
@@ -23,6 +23,13 @@ pub(crate) const START: WallTime = WallTime(1_800_014_400_000);
 pub(crate) const RATE: BitRate = BitRate(8_000_000);
 /// Bytes a second of [`RATE`].
 pub(crate) const SECOND: u64 = 1_000_000;
+/// A unit a GiB: what a byte costs is below a micro-unit, what a megabyte costs is about a thousand.
+pub(crate) const PRICE: u32 = 1_000_000;
+pub(crate) const PLENTY: i64 = 1_000_000_000;
+
+pub(crate) fn price_of(bytes: u64) -> i64 {
+    i64::try_from(u128::from(bytes) * u128::from(PRICE) / u128::from(GIB)).unwrap()
+}
 
 pub(crate) fn edge(n: u8) -> EdgeId {
     PublicKey([0xe0 | n; 32])
