@@ -32,6 +32,7 @@ pub const HOUSE: &[(&str, Place)] = &[
     ("millstream-segmenter", Place::Core),
     ("millstream-rtmp", Place::Core),
     ("millstream-sctp", Place::Core),
+    ("millstream-netsim", Place::Only(&["millstream-model"])),
     ("millstream-service", Place::Only(&["millstream-model"])),
     ("millstream-datachannel", Place::Only(&["millstream-model", "millstream-sctp"])),
     ("millstream-swarm-wasm", Place::Only(&["millstream-model", "millstream-wire", "millstream-swarm"])),
