@@ -1,11 +1,15 @@
 //! A look at DTLS records from outside (RFC 6347 §4.1): enough to drop what is malformed and to bound handshakes
 //! before the engine makes state of them. Pure.
 
-const HEADER_BYTES: usize = 13;
+/// Bytes before a record's body.
+pub(super) const HEADER_BYTES: usize = 13;
+/// DTLS 1.2, as it stands in records.
+pub(super) const VERSION: [u8; 2] = [0xFE, 0xFD];
+pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
+pub(super) const ALERT: u8 = 21;
+pub(super) const HANDSHAKE: u8 = 22;
+pub(super) const APPLICATION_DATA: u8 = 23;
 const MESSAGE_HEADER_BYTES: usize = 12;
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
-const APPLICATION_DATA: u8 = 23;
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 
@@ -35,7 +39,7 @@ pub(crate) fn scan(datagram: &[u8]) -> Option<Records> {
         let (header, body) = rest.split_first_chunk::<HEADER_BYTES>()?;
         let [kind, major, _, e0, e1, _, _, _, _, _, _, l0, l1] = *header;
         let length = usize::from(u16::from_be_bytes([l0, l1]));
-        if major != 0xFE || length == 0 || !(ALERT - 1..=APPLICATION_DATA).contains(&kind) {
+        if major != 0xFE || length == 0 || !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) {
             return None;
         }
         let (body, after) = body.split_at_checked(length)?;
@@ -56,6 +60,44 @@ pub(crate) fn scan(datagram: &[u8]) -> Option<Records> {
         rest = after;
     }
     (!first).then_some(records)
+}
+
+/// One record in a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen<'a> {
+    pub(super) kind: u8,
+    pub(super) epoch: u16,
+    /// Of its epoch; 48 bits.
+    pub(super) number: u64,
+    /// With its header.
+    pub(super) bytes: &'a [u8],
+}
+
+/// The records of a datagram, up to the first that does not fit.
+pub(super) fn each(mut datagram: &[u8]) -> impl Iterator<Item = Seen<'_>> {
+    std::iter::from_fn(move || {
+        let (bytes, rest) = datagram.split_at_checked(record_bytes(datagram)?)?;
+        datagram = rest;
+        let [kind, _, _, e0, e1, n0, n1, n2, n3, n4, n5, _, _] = *bytes.first_chunk::<HEADER_BYTES>()?;
+        let number = u64::from_be_bytes([0, 0, n0, n1, n2, n3, n4, n5]);
+        Some(Seen { kind, epoch: u16::from_be_bytes([e0, e1]), number, bytes })
+    })
+}
+
+/// The same, to be opened in place.
+pub(super) fn each_mut(mut datagram: &mut [u8]) -> impl Iterator<Item = &mut [u8]> {
+    std::iter::from_fn(move || {
+        let length = record_bytes(datagram)?;
+        let (record, rest) = std::mem::take(&mut datagram).split_at_mut_checked(length)?;
+        datagram = rest;
+        Some(record)
+    })
+}
+
+/// Bytes of the first record, header included, as it says itself.
+fn record_bytes(datagram: &[u8]) -> Option<usize> {
+    let [.., l0, l1] = *datagram.first_chunk::<HEADER_BYTES>()?;
+    Some(HEADER_BYTES + usize::from(u16::from_be_bytes([l0, l1])))
 }
 
 /// The highest sequence number of the messages, or parts of messages, in a plaintext handshake record.
@@ -97,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn the_records_of_a_datagram_are_told_apart() {
+        let (one, two) = (record(HANDSHAKE, 0, &[2; 20]), record(APPLICATION_DATA, 1, &[9; 40]));
+        let mut datagram = [&one[..], &two, &[23, 1]].concat();
+        let seen: Vec<_> = each(&datagram).collect();
+        let expected = [(HANDSHAKE, 0, &one[..]), (APPLICATION_DATA, 1, &two)];
+        assert_eq!(seen, expected.map(|(kind, epoch, bytes)| Seen { kind, epoch, number: 0, bytes }));
+        assert_eq!(each_mut(&mut datagram).collect::<Vec<_>>(), [&one[..], &two]);
+    }
+
+    #[test]
     fn the_newest_message_of_a_datagram_is_found() {
         let message = |sequence: u8, length: u8| {
             let mut message = vec![11, 0, 0, length, 0, sequence, 0, 0, 0, 0, 0, length];
@@ -124,6 +176,9 @@ mod tests {
         #[test]
         fn no_bytes_panic_the_scan(datagram in proptest::collection::vec(any::<u8>(), 0..200)) {
             scan(&datagram);
+            let mut datagram = datagram;
+            let count = each(&datagram).count();
+            assert_eq!(each_mut(&mut datagram).count(), count);
         }
     }
 }

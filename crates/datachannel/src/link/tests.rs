@@ -1,7 +1,7 @@
 //! Two links over a network of our own in virtual time: what loss does to a handshake, and what a hostile peer that
 //! has made its handshake can do.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::*;
 use crate::{MESSAGE_BYTES_MAX, session::Session};
@@ -93,10 +93,9 @@ impl World {
     /// Sends an SCTP packet that the client's engine knows nothing of, with the right tag, to the server.
     fn inject(&mut self, header: [u8; 8], chunks: &[u8]) {
         let packet = packet(header, chunks);
-        self.client.dtls.write(self.now, PEER, &packet).unwrap();
-        while let Some(transmit) = self.client.dtls.poll_transmit() {
-            self.server.handle(&transmit.message, self.now);
-        }
+        let mut record = Vec::new();
+        self.client.dtls.seal(&mut record, |out| out.extend_from_slice(&packet)).unwrap();
+        self.server.handle(&record, self.now);
         // The answers are not for the client's engine either.
         self.server.transmit(self.now, &mut |_| {});
     }
@@ -422,10 +421,9 @@ mod chaos {
                     }
                     bytes.extend(chunk(kind, flags, &value));
                 }
-                client.dtls.write(now, PEER, &packet(header, &bytes)).unwrap();
-                while let Some(transmit) = client.dtls.poll_transmit() {
-                    session.handle(&transmit.message, now);
-                }
+                let mut record = Vec::new();
+                client.dtls.seal(&mut record, |out| out.extend_from_slice(&packet(header, &bytes))).unwrap();
+                session.handle(&record, now);
                 session.pump(PEER, now, &mut |_| {});
                 session.handle_timeout(now + Duration::from_secs(2));
                 session.pump(PEER, now + Duration::from_secs(2), &mut |_| {});

@@ -1,0 +1,277 @@
+//! One peer's DTLS 1.2 as a machine without socket and clock (RFC 6347): datagrams and time go in, datagrams and
+//! plaintext come out.
+//!
+//! ```text
+//! handshake (an engine) ── keys, last flight ──▶ records (ours, sealed and opened in place) ──▶ ended
+//! ```
+//!
+//! An engine makes the handshake and is dropped with all its memory when there are keys. From then on records are ours.
+//! The only thing that the engine would still have to do, answering a client that repeats its last flight because ours
+//! was lost (RFC 6347 §4.2.4), is done here, and only for a repetition that is authentic.
+
+use std::{sync::Arc, time::Instant};
+
+use millstream_model::Fingerprint;
+use rtc_dtls::config::HandshakeConfig;
+
+use crate::{Certificate, CertificateError, link::records};
+
+mod handshake;
+mod keys;
+mod record;
+mod window;
+
+use handshake::{Handshake, Outcome, Progress};
+pub(crate) use record::SealError;
+use record::{Opener, Sealer};
+use records::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, VERSION};
+
+const FINISHED: u8 = 20;
+const FATAL: u8 = 2;
+const CLOSE_NOTIFY: u8 = 0;
+
+/// What every handshake of one side shares.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    handshake: Arc<HandshakeConfig>,
+}
+
+impl Setup {
+    pub(crate) fn server(certificate: &Certificate) -> Result<Self, CertificateError> {
+        Ok(Self { handshake: handshake::config(certificate, false)? })
+    }
+
+    pub(crate) fn client(certificate: &Certificate) -> Result<Self, CertificateError> {
+        Ok(Self { handshake: handshake::config(certificate, true)? })
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By [`Dtls::stop`].
+    Local,
+    /// By the peer's close_notify or fatal alert.
+    Peer,
+    /// The peer's certificate is not the expected one.
+    WrongCertificate,
+    /// The peer, or somebody before the handshake was through, broke the protocol or a limit.
+    Misbehaviour(&'static str),
+}
+
+/// DTLS with one peer. The caller knows its address; this does not.
+pub(crate) struct Dtls {
+    stage: Stage,
+    /// The client's: the only certificate it takes.
+    expected: Option<Fingerprint>,
+    peer: Option<Fingerprint>,
+    is_proven: bool,
+    /// Datagrams to send besides those of the engine.
+    pending: Vec<Vec<u8>>,
+    ended: Option<Ended>,
+}
+
+enum Stage {
+    Handshake(Box<Handshake>),
+    Open(Box<Open>),
+    Over,
+}
+
+struct Open {
+    sealer: Sealer,
+    opener: Opener,
+    /// Our Finished, and the next sequence number in clear: what a repetition of our last flight is made of.
+    last_flight: Option<(Vec<u8>, u64)>,
+}
+
+impl Dtls {
+    /// Waits for a ClientHello.
+    pub(crate) fn server(setup: &Setup) -> Self {
+        Self::new(Stage::Handshake(Box::new(Handshake::server(&setup.handshake))), None)
+    }
+
+    /// Starts a handshake with a peer that must show `expected`.
+    pub(crate) fn client(setup: &Setup, expected: Fingerprint, now: Instant) -> Self {
+        match Handshake::client(&setup.handshake, now) {
+            Some(handshake) => Self::new(Stage::Handshake(Box::new(handshake)), Some(expected)),
+            None => {
+                let mut dtls = Self::new(Stage::Over, Some(expected));
+                dtls.ended = Some(Ended::Misbehaviour("DTLS did not start"));
+                dtls
+            }
+        }
+    }
+
+    const fn new(stage: Stage, expected: Option<Fingerprint>) -> Self {
+        Self { stage, expected, peer: None, is_proven: false, pending: Vec::new(), ended: None }
+    }
+
+    /// Takes a datagram, which becomes garbage, and hands the plaintext of each record of application data in it to
+    /// `plaintext`. Says whether something in it was authentic: made by the peer, and new. A handshake that is not
+    /// through proves nothing.
+    pub(crate) fn handle(
+        &mut self,
+        datagram: &mut [u8],
+        now: Instant,
+        plaintext: &mut dyn FnMut(&mut [u8]),
+    ) -> bool {
+        match &mut self.stage {
+            Stage::Handshake(handshake) => match handshake.handle(datagram, now) {
+                Progress::Waiting => false,
+                Progress::Done => self.open(now, plaintext),
+                Progress::Failed(ended) => {
+                    self.end(ended, now);
+                    false
+                }
+            },
+            Stage::Open(_) => records::scan(datagram).is_some() && self.take(datagram, false, now, plaintext),
+            Stage::Over => false,
+        }
+    }
+
+    /// Appends one record to `out`, encrypted where it stands, with what `write` appends as its plaintext: it grows by
+    /// that and 37 bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`SealError`]; `out` is then as it was. [`SealError::Exhausted`] is for ever: end the connection.
+    pub(crate) fn seal(
+        &mut self,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), SealError> {
+        let Stage::Open(open) = &mut self.stage else { return Err(SealError::NotOpen) };
+        open.sealer.seal(APPLICATION_DATA, out, write)
+    }
+
+    /// Hands every datagram to `send` that is not application data: flights of the handshake, alerts.
+    pub(crate) fn transmit(&mut self, send: &mut dyn FnMut(&[u8])) {
+        if let Stage::Handshake(handshake) = &mut self.stage {
+            handshake.transmit(send);
+            self.is_proven |= handshake.is_proven();
+        }
+        for datagram in std::mem::take(&mut self.pending) {
+            send(&datagram);
+        }
+    }
+
+    /// When [`Dtls::handle_timeout`] is due.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Handshake(handshake) => handshake.next_timeout(),
+            Stage::Open(_) | Stage::Over => None,
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Stage::Handshake(handshake) = &mut self.stage
+            && let Progress::Failed(ended) = handshake.handle_timeout(now)
+        {
+            self.end(ended, now);
+        }
+    }
+
+    /// The peer's certificate, once it has proved to hold its key: the connection is, or was, open.
+    pub(crate) const fn peer(&self) -> Option<Fingerprint> {
+        self.peer
+    }
+
+    /// The peer has shown that it receives what is sent to it.
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    pub(crate) const fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// Ends it and says so to the peer: call [`Dtls::transmit`] once more. Does nothing a second time.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.end(Ended::Local, now);
+    }
+
+    /// The handshake is through.
+    fn open(&mut self, now: Instant, plaintext: &mut dyn FnMut(&mut [u8])) -> bool {
+        let Stage::Handshake(handshake) = &mut self.stage else { return false };
+        let Some(outcome) = handshake.finish() else {
+            self.end(Ended::Misbehaviour("no certificate, or no keys"), now);
+            return false;
+        };
+        let Outcome { peer, sealer, opener, last_flight, unsent, early } = outcome;
+        self.pending.extend(unsent);
+        self.stage = Stage::Open(Box::new(Open { sealer, opener, last_flight }));
+        if self.expected.is_some_and(|expected| expected != peer) {
+            self.end(Ended::WrongCertificate, now);
+            return false;
+        }
+        self.peer = Some(peer);
+        self.is_proven = true;
+        for mut record in early {
+            self.take(&mut record, true, now, plaintext);
+        }
+        true
+    }
+
+    /// Takes the records of a datagram on an open connection. Those that are `early` came before it was open: the
+    /// peer's Finished is among them, which is then no repetition.
+    fn take(
+        &mut self,
+        datagram: &mut [u8],
+        is_early: bool,
+        now: Instant,
+        plaintext: &mut dyn FnMut(&mut [u8]),
+    ) -> bool {
+        let mut authentic = false;
+        for record in records::each_mut(datagram) {
+            let Stage::Open(open) = &mut self.stage else { return authentic };
+            let Some((kind, body)) = open.opener.open(record) else { continue };
+            authentic = true;
+            match (kind, &*body) {
+                (APPLICATION_DATA, _) => plaintext(body),
+                (ALERT, [level, what]) if *what == CLOSE_NOTIFY || *level == FATAL => {
+                    self.end(Ended::Peer, now);
+                }
+                (HANDSHAKE, [FINISHED, ..]) if !is_early => {
+                    let datagram = open.repeat_last_flight();
+                    self.pending.extend(datagram);
+                }
+                // Nothing renegotiates.
+                _ => {}
+            }
+        }
+        authentic
+    }
+
+    fn end(&mut self, ended: Ended, now: Instant) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(ended);
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Handshake(mut handshake) => self.pending.extend(handshake.stop(now)),
+            Stage::Open(mut open) => {
+                let mut alert = Vec::new();
+                // Answered in kind when it was the peer's (RFC 5246 §7.2.1).
+                if open.sealer.seal(ALERT, &mut alert, |out| out.extend([1, CLOSE_NOTIFY])).is_ok() {
+                    self.pending.push(alert);
+                }
+            }
+            Stage::Over => {}
+        }
+    }
+}
+
+impl Open {
+    /// ChangeCipherSpec and Finished, as new records: a peer does not take one twice.
+    fn repeat_last_flight(&mut self) -> Option<Vec<u8>> {
+        let (finished, number) = self.last_flight.as_mut()?;
+        let [_, _, n @ ..] = number.to_be_bytes();
+        let mut datagram = [&[CHANGE_CIPHER_SPEC][..], &VERSION, &[0, 0], &n, &[0, 1, 1]].concat();
+        *number += 1;
+        self.sealer.seal(HANDSHAKE, &mut datagram, |out| out.extend_from_slice(finished)).ok()?;
+        Some(datagram)
+    }
+}
+
+#[cfg(test)]
+mod tests;
