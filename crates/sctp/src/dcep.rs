@@ -4,6 +4,9 @@ use std::str;
 
 use thiserror::Error;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a channel's label at most: names are short, and a peer's are kept as long as its channel.
 pub const LABEL_BYTES_MAX: usize = 256;
 
