@@ -98,7 +98,7 @@ fn an_init_of_chromium_reads() {
 
 #[test]
 fn the_checksum_is_crc32c_with_the_least_significant_byte_first() {
-    let ours = packet(Writer::cookie_ack);
+    let ours = packet(|writer| writer.shutdown(7));
     let mut blank = ours.clone();
     blank[8..12].fill(0);
     assert_eq!(ours[8..12], crc32c_bit_by_bit(&blank).to_le_bytes());
