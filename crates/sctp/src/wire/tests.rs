@@ -195,8 +195,27 @@ fn a_chunk_whose_body_is_cut_is_malformed_and_says_its_kind() {
     refused(130, &[request, request, request].concat());
     refused(130, &response[..8]);
     refused(130, &[0, 13, 0, 15, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
+    refused(130, &[0, 13, 0, 17, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 9]);
     refused(130, &[0, 19, 0, 8, 0, 0, 0, 1]);
     assert!(only(&by_hand(130, 0, &[&request[..], &response].concat())).is_ok());
+}
+
+#[test]
+fn of_several_causes_the_first_is_told() {
+    let bytes = by_hand(6, 1, &[0, 13, 0, 5, b'!', 0, 0, 0, 0, 12, 0, 4]);
+    let cause = Some(Cause { code: cause::PROTOCOL_VIOLATION, value: b"!" });
+    assert_eq!(only(&bytes), Ok(Chunk::Abort { cause, is_reflected: true }));
+    assert_eq!(only(&by_hand(9, 0, &[])), Ok(Chunk::Error { cause: None }));
+}
+
+#[test]
+fn leaving_checksums_out_is_agreed_on_for_dtls_alone() {
+    for method in [&[0, 0, 0, 2][..], &[0, 0, 0, 1, 0, 0, 0, 0], &[1], &[]] {
+        let length = u8::try_from(4 + method.len()).unwrap();
+        let bytes = by_hand(1, 0, &[&[0; 16], &[0x80, 1, 0, length][..], method].concat());
+        let Ok(Chunk::Init(init)) = only(&bytes) else { panic!() };
+        assert!(!init.zero_checksum(), "{method:?}");
+    }
 }
 
 #[test]
