@@ -1,0 +1,293 @@
+//! What leaves: answers first, then what was lost, then what is new; as much in a packet as fits.
+
+use millstream_model::Instant;
+
+use super::{Association, Probe, Reply, State, receiving::wire};
+use crate::{
+    congestion::Sent,
+    send::queue::{Key, Limit},
+    wire::{COMMON_HEADER_BYTES, Data, Sequence, Writer},
+};
+
+/// Payload of a chunk at least, where a message is cut to fill the rest of a packet.
+const CUT_BYTES_MIN: usize = 64;
+
+/// A chunk's header beside its content (RFC 9260 §3.2), and a parameter's.
+const TLV_BYTES: usize = 4;
+
+impl Association {
+    /// Appends the next packet that may leave now to `out`, which may hold others already. Says whether there was one;
+    /// drain it until there is none.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        self.settle(now);
+        if self.write_own(out) || self.write_probe(now, out) {
+            return true;
+        }
+        let Some(peer) = self.peer.filter(|_| self.state != State::Over) else { return false };
+        let room = self.search.current();
+        let mut writer = Writer::begin(out, self.config.port, self.config.port, peer.tag);
+        self.write_replies(&mut writer, room);
+        if self.state != State::Closed {
+            let has_data = self.is_sending() && self.may_send(now);
+            if self.arrived.is_due(now) || (has_data && self.arrived.is_pending()) {
+                self.write_sack(&mut writer);
+            }
+            self.write_forward(&mut writer);
+            self.write_reset(&mut writer, now);
+            if has_data {
+                self.write_data(&mut writer, room, now);
+            }
+        }
+        if writer.is_empty() {
+            writer.cancel();
+            self.note_want(now);
+            return false;
+        }
+        writer.finish(!peer.zero_checksum);
+        true
+    }
+
+    /// Packets that are no company for others: INIT, COOKIE ECHO, and what was written before.
+    fn write_own(&mut self, out: &mut Vec<u8>) -> bool {
+        let is_own = |reply: &Reply| matches!(reply, Reply::Packet(_) | Reply::Init | Reply::CookieEcho);
+        let Some(at) = self.replies.iter().position(is_own) else { return false };
+        let port = self.config.port;
+        match self.replies.remove(at) {
+            Some(Reply::Packet(packet)) => out.extend_from_slice(&packet),
+            Some(Reply::Init) => {
+                let mut writer = Writer::begin(out, port, port, 0);
+                self.write_init(&mut writer);
+                writer.finish(true);
+            }
+            _ => {
+                let tag = self.peer.map_or(0, |peer| peer.tag);
+                let mut writer = Writer::begin(out, port, port, tag);
+                writer.cookie_echo(&self.local.cookie);
+                writer.finish(true);
+            }
+        }
+        true
+    }
+
+    /// A padded HEARTBEAT that finds out whether longer packets pass (RFC 8899, RFC 4820).
+    fn write_probe(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        let Some(peer) = self.peer.filter(|_| self.state == State::Open) else { return false };
+        let Some(bytes) = self.search.poll_probe(now, self.round_trip.timeout()) else { return false };
+        let mut writer = Writer::begin(out, self.config.port, self.config.port, peer.tag);
+        writer.heartbeat(&self.search.content(bytes));
+        writer.pad(bytes.saturating_sub(writer.len()));
+        writer.finish(!peer.zero_checksum);
+        true
+    }
+
+    fn write_replies(&mut self, writer: &mut Writer<'_>, room: usize) {
+        while let Some(reply) = self.replies.front() {
+            let bytes = match reply {
+                Reply::HeartbeatAck(content) | Reply::Unrecognised(content) => content.len() + 2 * TLV_BYTES,
+                _ => 5 * TLV_BYTES,
+            };
+            if !writer.is_empty() && writer.len() + bytes > room {
+                return;
+            }
+            match self.replies.pop_front() {
+                Some(Reply::CookieAck) => writer.cookie_ack(),
+                Some(Reply::HeartbeatAck(content)) => writer.heartbeat_ack(&content),
+                Some(Reply::Heartbeat) => writer.heartbeat(&self.search.content(0)),
+                Some(Reply::Unrecognised(whole)) => {
+                    writer.error(crate::wire::cause::UNRECOGNISED_CHUNK, &whole);
+                }
+                Some(Reply::Shutdown) => writer.shutdown(wire(self.arrived.cumulative())),
+                Some(Reply::ShutdownAck) => writer.shutdown_ack(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells the peer what was given up (RFC 3758 §3.5).
+    fn write_forward(&mut self, writer: &mut Writer<'_>) {
+        if !self.forward.any {
+            return;
+        }
+        let Some(tsn) = self.flight.advanced().filter(|tsn| *tsn > self.forward.told || self.forward.is_due)
+        else {
+            return;
+        };
+        self.forward.told = tsn;
+        self.forward.is_due = false;
+        let entries = || self.flight.abandoned_to(tsn).filter_map(|key| self.queue.entry(key));
+        if self.interleaves() {
+            let mut skipped: Vec<(u16, bool, u32)> =
+                entries().map(|entry| (entry.stream, entry.is_unordered, entry.sequence)).collect();
+            skipped.dedup_by(|later, first| {
+                let same = (later.0, later.1) == (first.0, first.1);
+                first.2 = if same { later.2 } else { first.2 };
+                same
+            });
+            skipped.truncate(SKIPPED_MAX);
+            writer.i_forward_tsn(wire(tsn), skipped);
+        } else {
+            let mut skipped: Vec<(u16, u16)> = entries()
+                .filter(|entry| !entry.is_unordered)
+                .map(|entry| (entry.stream, short(entry.sequence)))
+                .collect();
+            skipped.dedup_by(|later, first| {
+                let same = later.0 == first.0;
+                first.1 = if same { later.1 } else { first.1 };
+                same
+            });
+            skipped.truncate(SKIPPED_MAX);
+            writer.forward_tsn(wire(tsn), skipped);
+        }
+    }
+
+    const fn is_sending(&self) -> bool {
+        matches!(self.state, State::Open | State::ShutdownPending | State::ShutdownReceived)
+    }
+
+    /// Whether a packet with data may leave now: something is there, and window and pace let it.
+    fn may_send(&mut self, now: Instant) -> bool {
+        if self.flight.next_lost().is_none() && !self.has_new(now) {
+            self.timers.pace = None;
+            if self.probe == Probe::Wanted && self.flight.probe().is_none() {
+                self.probe = Probe::Idle;
+            }
+            return self.flight.next_lost().is_some();
+        }
+        if self.probe == Probe::Wanted {
+            return true;
+        }
+        if !self.has_window() {
+            self.timers.pace = None;
+            return false;
+        }
+        let pace = self.controller.pace();
+        let allows = self.pacer.allows(pace, now);
+        self.timers.pace = (!allows).then(|| self.pacer.next(pace));
+        allows
+    }
+
+    /// There is a new chunk, and the peer has room for it.
+    fn has_new(&mut self, now: Instant) -> bool {
+        let room = self.search.current() - COMMON_HEADER_BYTES - self.data_header_bytes();
+        let Some(bytes) = self.queue.peek(room, now) else { return false };
+        // One chunk may always be underway, to hear when a closed window opens (RFC 9260 §6.1 A).
+        let has_room =
+            self.flight.flying_payload() + bytes as u64 <= self.peer_window || self.flight.is_empty();
+        has_room && !self.flight.is_full()
+    }
+
+    fn has_window(&self) -> bool {
+        let packet = self.search.current() as u64;
+        self.flight.flying() + packet <= self.controller.window() || self.flight.flying() == 0
+    }
+
+    fn write_data(&mut self, writer: &mut Writer<'_>, packet: usize, now: Instant) {
+        let header = self.data_header_bytes();
+        let before = self.flight.flying();
+        loop {
+            let room = packet.saturating_sub(writer.len());
+            if let Some(tsn) = self.flight.next_lost() {
+                let Some(chunk) = self.flight.chunk(tsn).copied() else { break };
+                if self.give_up(chunk.cut.key, chunk.transmissions, now) {
+                    continue;
+                }
+                let bytes = header + usize::from(chunk.cut.length).next_multiple_of(4);
+                // One that is longer than packets are now leaves all the same, and may be cut by the network.
+                if bytes > room && !writer.is_empty() {
+                    break;
+                }
+                self.flight.resend(tsn, now);
+                self.stats.retransmits += 1;
+                self.write_chunk(writer, tsn);
+            } else {
+                let payload = room.saturating_sub(header) & !3;
+                let Some(whole) = self.queue.peek(usize::MAX, now) else { break };
+                if payload < whole.min(CUT_BYTES_MIN) || !self.has_new(now) {
+                    break;
+                }
+                let Some(cut) = self.queue.cut(payload, now) else { break };
+                let tsn = self.flight.next();
+                let Some(entry) = self.queue.entry_mut(cut.key) else { break };
+                let fsn = entry.chunks;
+                entry.chunks += 1;
+                entry.span = (entry.span.0.min(tsn), tsn);
+                self.flight.send(cut, fsn, now);
+                self.stats.bytes_sent += u64::from(cut.length);
+                self.write_chunk(writer, tsn);
+            }
+            self.stats.chunks_sent += 1;
+        }
+        let bytes = self.flight.flying() - before.min(self.flight.flying());
+        if bytes == 0 {
+            return;
+        }
+        self.pacer.sent(bytes, self.controller.pace(), now);
+        self.controller.sent(&Sent { now, bytes, in_flight: self.flight.flying() });
+        if self.probe == Probe::Wanted {
+            self.probe = Probe::Sent;
+        }
+        self.arm(now);
+    }
+
+    fn write_chunk(&self, writer: &mut Writer<'_>, tsn: u64) {
+        let Some(chunk) = self.flight.chunk(tsn) else { return };
+        let Some(entry) = self.queue.entry(chunk.cut.key) else { return };
+        let start = chunk.cut.offset as usize;
+        let payload = entry.bytes.get(start..start + usize::from(chunk.cut.length)).unwrap_or_default();
+        let sequence = if self.interleaves() {
+            Sequence::Mid { mid: entry.sequence, fsn: chunk.fsn }
+        } else {
+            Sequence::Ssn(short(entry.sequence))
+        };
+        writer.data(&Data {
+            tsn: wire(tsn),
+            stream: entry.stream,
+            ppi: entry.ppi,
+            begins: chunk.cut.begins,
+            ends: chunk.cut.ends,
+            is_unordered: entry.is_unordered,
+            // A probe of the tail, or of a closed window, wants to be answered at once (RFC 7053).
+            is_immediate: self.probe == Probe::Wanted,
+            sequence,
+            payload,
+        });
+    }
+
+    /// Gives a message up when it has been tried as often or as long as it wants, and the peer can be told.
+    fn give_up(&mut self, key: Key, transmissions: u32, now: Instant) -> bool {
+        let Some(entry) = self.queue.entry(key) else { return false };
+        let is_over = match entry.limit {
+            Limit::Never => false,
+            Limit::Transmissions(limit) => transmissions >= limit,
+            Limit::At(at) => at <= now,
+        };
+        if !is_over || !self.peer.is_some_and(|peer| peer.forwards) {
+            return false;
+        }
+        self.abandon(key);
+        true
+    }
+
+    fn abandon(&mut self, key: Key) {
+        if let Some(span) = self.queue.entry(key).map(|entry| entry.span) {
+            self.flight.abandon(key, span);
+            self.queue.abandon(key);
+            self.forward.any = true;
+        }
+    }
+
+    /// Notes that there is less to send than might leave, or less that the peer has room for.
+    fn note_want(&mut self, now: Instant) {
+        if self.has_window() && self.flight.next_lost().is_none() && !self.has_new(now) {
+            self.flight.limited_by_application();
+        }
+    }
+}
+
+/// Entries of a FORWARD-TSN: what the smallest packet has room for beside a SACK.
+const SKIPPED_MAX: usize = 64;
+
+/// DATA's numbers have 16 bits.
+fn short(sequence: u32) -> u16 {
+    u16::try_from(sequence & 0xFFFF).unwrap_or(0)
+}
