@@ -3,18 +3,24 @@
 use std::{fmt, sync::Arc};
 
 use millstream_model::Fingerprint;
-use rtc_dtls::{crypto, crypto_provider::RTCCryptoProvider};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use ring::signature::KeyPair as _;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+
+use crate::link::dtls;
 
 /// The label of a PKCS#8 key in PEM (RFC 7468 §10).
 const KEY_LABEL: &str = "PRIVATE KEY";
 
-/// The same label as the DTLS engine writes and reads it.
-const ENGINE_KEY_LABEL: &str = "PRIVATE_KEY";
+/// The label of a certificate in PEM (RFC 7468 §5).
+const CERTIFICATE_LABEL: &str = "CERTIFICATE";
 
 /// Name in the certificate. Nobody checks it: the fingerprint is the identity.
 const SUBJECT: &str = "millstream";
+
+/// Bytes of a certificate at most, so that a handshake's flight fits two datagrams. Ours have about 320.
+const DER_BYTES_MAX: usize = 1_500;
 
 /// Why a certificate could not be made or read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -30,7 +36,9 @@ impl CertificateError {
 /// A self-signed ECDSA P-256 certificate with its private key.
 #[derive(Clone)]
 pub struct Certificate {
-    inner: crypto::Certificate,
+    der: Arc<[u8]>,
+    /// PKCS#8.
+    key: Arc<[u8]>,
     fingerprint: Fingerprint,
 }
 
@@ -41,20 +49,24 @@ impl Certificate {
     ///
     /// When the operating system gives no randomness.
     pub fn generate() -> Result<Self, CertificateError> {
-        let provider = provider()?;
-        crypto::Certificate::generate_self_signed(vec![SUBJECT.to_owned()], provider.crypto())
-            .map_err(CertificateError::new)
-            .and_then(Self::new)
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(CertificateError::new)?;
+        // The least that a certificate may say: every byte of it is in the first flight of each handshake.
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, SUBJECT);
+        let certificate = parameters.self_signed(&key).map_err(CertificateError::new)?;
+        Self::new(certificate.der(), &key.serialize_der())
     }
 
     /// The private key (PKCS#8) followed by the certificate. A secret: store it readable by the owner only.
     ///
     /// # Errors
     ///
-    /// When the key cannot be exported.
+    /// None at present.
     pub fn to_pem(&self) -> Result<String, CertificateError> {
-        let pem = self.inner.serialize_pem().map_err(CertificateError::new)?;
-        Ok(pem.replace(ENGINE_KEY_LABEL, KEY_LABEL))
+        let [key, der] = [(KEY_LABEL, &self.key), (CERTIFICATE_LABEL, &self.der)]
+            .map(|(label, bytes)| pem::encode(&pem::Pem::new(label, bytes.to_vec())));
+        Ok(key + &der)
     }
 
     /// Reads what [`Certificate::to_pem`] wrote.
@@ -63,10 +75,13 @@ impl Certificate {
     ///
     /// When the text is not a P-256 key in PKCS#8 followed by its certificate.
     pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
-        let provider = provider()?;
-        crypto::Certificate::from_pem(&text.replace(KEY_LABEL, ENGINE_KEY_LABEL), provider.crypto())
-            .map_err(CertificateError::new)
-            .and_then(Self::new)
+        let blocks = pem::parse_many(text).map_err(CertificateError::new)?;
+        match &blocks[..] {
+            [key, der] if key.tag() == KEY_LABEL && der.tag() == CERTIFICATE_LABEL => {
+                Self::new(der.contents(), key.contents())
+            }
+            _ => Err(CertificateError::new("not a private key followed by its certificate")),
+        }
     }
 
     /// SHA-256 of the certificate in DER: `a=fingerprint:sha-256` of an SDP (RFC 8122).
@@ -75,18 +90,25 @@ impl Certificate {
         self.fingerprint
     }
 
-    pub(crate) fn engine(&self) -> crypto::Certificate {
-        self.inner.clone()
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
     }
 
-    fn new(inner: crypto::Certificate) -> Result<Self, CertificateError> {
-        let der = inner.certificate.first().ok_or_else(|| CertificateError::new("no certificate"))?;
-        let key = inner.private_key.signing_key.public_key().bytes;
-        if key.is_empty() || !der.windows(key.len()).any(|window| window == key) {
+    /// In PKCS#8.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn new(der: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
+        let pair =
+            dtls::signing_key(key).ok_or_else(|| CertificateError::new("not a P-256 key in PKCS#8"))?;
+        if dtls::public_key(der).map(|key| key.point) != Some(pair.public_key().as_ref()) {
             return Err(CertificateError::new("the certificate is not this key's"));
         }
-        let fingerprint = fingerprint_of(der);
-        Ok(Self { inner, fingerprint })
+        if der.len() > DER_BYTES_MAX {
+            return Err(CertificateError::new("the certificate is too long"));
+        }
+        Ok(Self { der: der.into(), key: key.into(), fingerprint: fingerprint_of(der) })
     }
 }
 
@@ -98,10 +120,6 @@ impl fmt::Debug for Certificate {
 
 pub(crate) fn fingerprint_of(der: &[u8]) -> Fingerprint {
     Fingerprint(Sha256::digest(der).into())
-}
-
-pub(crate) fn provider() -> Result<Arc<dyn RTCCryptoProvider>, CertificateError> {
-    rtc_dtls::crypto_provider::default_provider().map_err(CertificateError::new)
 }
 
 #[cfg(test)]

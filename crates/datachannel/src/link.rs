@@ -17,7 +17,7 @@ use crate::{
 };
 
 mod allowance;
-mod dtls;
+pub(crate) mod dtls;
 pub(crate) mod records;
 mod screen;
 mod sctp;
@@ -42,14 +42,14 @@ impl Setup {
         certificate: &Certificate,
         receive_window_bytes: u32,
     ) -> Result<Self, CertificateError> {
-        Ok(Self { dtls: dtls::Setup::server(certificate)?, receive_window_bytes })
+        Ok(Self { dtls: dtls::Setup::new(certificate)?, receive_window_bytes })
     }
 
     pub(crate) fn client(
         certificate: &Certificate,
         receive_window_bytes: u32,
     ) -> Result<Self, CertificateError> {
-        Ok(Self { dtls: dtls::Setup::client(certificate)?, receive_window_bytes })
+        Ok(Self { dtls: dtls::Setup::new(certificate)?, receive_window_bytes })
     }
 }
 
@@ -73,8 +73,9 @@ pub(crate) enum Ended {
 }
 
 impl Link {
-    pub(crate) fn server(setup: &Setup) -> Self {
-        Self::new(Dtls::server(&setup.dtls), setup, true)
+    /// Waits for a ClientHello; see [`Dtls::server`].
+    pub(crate) fn server(setup: &Setup, has_cookies: bool) -> Self {
+        Self::new(Dtls::server(&setup.dtls, has_cookies), setup, true)
     }
 
     /// Starts the handshake with a peer that must show `expected`.
@@ -194,7 +195,7 @@ impl Link {
         }
         if self.ended.is_some() {
             // Queues close_notify for a peer that is still there; does nothing a second time.
-            self.dtls.stop(now);
+            self.dtls.stop();
         }
         self.dtls.transmit(send);
     }

@@ -11,38 +11,46 @@
 
 use std::{sync::Arc, time::Instant};
 
-use millstream_model::Fingerprint;
-use rtc_dtls::config::HandshakeConfig;
-
 use crate::{Certificate, CertificateError, link::records};
+use millstream_model::Fingerprint;
 
+mod budget;
 mod handshake;
 mod keys;
+mod provider;
 mod record;
 mod window;
+mod x509;
 
 use handshake::{Handshake, Outcome, Progress};
+pub(crate) use provider::signing_key;
 pub(crate) use record::SealError;
 use record::{Opener, Sealer};
 use records::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, VERSION};
+pub(crate) use x509::public_key;
 
 const FINISHED: u8 = 20;
+const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 const CLOSE_NOTIFY: u8 = 0;
+const HANDSHAKE_FAILURE: u8 = 40;
 
 /// What every handshake of one side shares.
 #[derive(Clone)]
 pub(crate) struct Setup {
-    handshake: Arc<HandshakeConfig>,
+    /// For servers that answer a ClientHello at once, and for clients.
+    direct: Arc<dimpl::Config>,
+    /// For servers that ask for a cookie first.
+    cautious: Arc<dimpl::Config>,
+    certificate: Arc<dimpl::DtlsCertificate>,
 }
 
 impl Setup {
-    pub(crate) fn server(certificate: &Certificate) -> Result<Self, CertificateError> {
-        Ok(Self { handshake: handshake::config(certificate, false)? })
-    }
-
-    pub(crate) fn client(certificate: &Certificate) -> Result<Self, CertificateError> {
-        Ok(Self { handshake: handshake::config(certificate, true)? })
+    pub(crate) fn new(certificate: &Certificate) -> Result<Self, CertificateError> {
+        let (direct, cautious) = (handshake::config(false)?, handshake::config(true)?);
+        let (der, key) = (certificate.der().to_vec(), certificate.key().to_vec());
+        let certificate = Arc::new(dimpl::DtlsCertificate { certificate: der, private_key: key });
+        Ok(Self { direct, cautious, certificate })
     }
 }
 
@@ -85,21 +93,15 @@ struct Open {
 }
 
 impl Dtls {
-    /// Waits for a ClientHello.
-    pub(crate) fn server(setup: &Setup) -> Self {
-        Self::new(Stage::Handshake(Box::new(Handshake::server(&setup.handshake))), None)
+    /// Waits for a ClientHello. Asks for a cookie before it does any work or keeps anything, if `has_cookies`; else
+    /// only for one so short that the answer would be more than three times as long.
+    pub(crate) fn server(setup: &Setup, has_cookies: bool) -> Self {
+        Self::new(Stage::Handshake(Box::new(Handshake::server(setup, has_cookies))), None)
     }
 
     /// Starts a handshake with a peer that must show `expected`.
     pub(crate) fn client(setup: &Setup, expected: Fingerprint, now: Instant) -> Self {
-        match Handshake::client(&setup.handshake, now) {
-            Some(handshake) => Self::new(Stage::Handshake(Box::new(handshake)), Some(expected)),
-            None => {
-                let mut dtls = Self::new(Stage::Over, Some(expected));
-                dtls.ended = Some(Ended::Misbehaviour("DTLS did not start"));
-                dtls
-            }
-        }
+        Self::new(Stage::Handshake(Box::new(Handshake::client(setup, now))), Some(expected))
     }
 
     const fn new(stage: Stage, expected: Option<Fingerprint>) -> Self {
@@ -118,13 +120,13 @@ impl Dtls {
         match &mut self.stage {
             Stage::Handshake(handshake) => match handshake.handle(datagram, now) {
                 Progress::Waiting => false,
-                Progress::Done => self.open(now, plaintext),
+                Progress::Done => self.open(plaintext),
                 Progress::Failed(ended) => {
-                    self.end(ended, now);
+                    self.end(ended);
                     false
                 }
             },
-            Stage::Open(_) => records::scan(datagram).is_some() && self.take(datagram, false, now, plaintext),
+            Stage::Open(_) => records::scan(datagram).is_some() && self.take(datagram, false, plaintext),
             Stage::Over => false,
         }
     }
@@ -167,7 +169,7 @@ impl Dtls {
         if let Stage::Handshake(handshake) = &mut self.stage
             && let Progress::Failed(ended) = handshake.handle_timeout(now)
         {
-            self.end(ended, now);
+            self.end(ended);
         }
     }
 
@@ -186,41 +188,35 @@ impl Dtls {
     }
 
     /// Ends it and says so to the peer: call [`Dtls::transmit`] once more. Does nothing a second time.
-    pub(crate) fn stop(&mut self, now: Instant) {
-        self.end(Ended::Local, now);
+    pub(crate) fn stop(&mut self) {
+        self.end(Ended::Local);
     }
 
     /// The handshake is through.
-    fn open(&mut self, now: Instant, plaintext: &mut dyn FnMut(&mut [u8])) -> bool {
+    fn open(&mut self, plaintext: &mut dyn FnMut(&mut [u8])) -> bool {
         let Stage::Handshake(handshake) = &mut self.stage else { return false };
         let Some(outcome) = handshake.finish() else {
-            self.end(Ended::Misbehaviour("no certificate, or no keys"), now);
+            self.end(Ended::Misbehaviour("no certificate, or no keys"));
             return false;
         };
         let Outcome { peer, sealer, opener, last_flight, unsent, early } = outcome;
         self.pending.extend(unsent);
         self.stage = Stage::Open(Box::new(Open { sealer, opener, last_flight }));
         if self.expected.is_some_and(|expected| expected != peer) {
-            self.end(Ended::WrongCertificate, now);
+            self.end(Ended::WrongCertificate);
             return false;
         }
         self.peer = Some(peer);
         self.is_proven = true;
         for mut record in early {
-            self.take(&mut record, true, now, plaintext);
+            self.take(&mut record, true, plaintext);
         }
         true
     }
 
     /// Takes the records of a datagram on an open connection. Those that are `early` came before it was open: the
     /// peer's Finished is among them, which is then no repetition.
-    fn take(
-        &mut self,
-        datagram: &mut [u8],
-        is_early: bool,
-        now: Instant,
-        plaintext: &mut dyn FnMut(&mut [u8]),
-    ) -> bool {
+    fn take(&mut self, datagram: &mut [u8], is_early: bool, plaintext: &mut dyn FnMut(&mut [u8])) -> bool {
         let mut authentic = false;
         for record in records::each_mut(datagram) {
             let Stage::Open(open) = &mut self.stage else { return authentic };
@@ -229,7 +225,7 @@ impl Dtls {
             match (kind, &*body) {
                 (APPLICATION_DATA, _) => plaintext(body),
                 (ALERT, [level, what]) if *what == CLOSE_NOTIFY || *level == FATAL => {
-                    self.end(Ended::Peer, now);
+                    self.end(Ended::Peer);
                 }
                 (HANDSHAKE, [FINISHED, ..]) if !is_early => {
                     let datagram = open.repeat_last_flight();
@@ -242,17 +238,21 @@ impl Dtls {
         authentic
     }
 
-    fn end(&mut self, ended: Ended, now: Instant) {
+    fn end(&mut self, ended: Ended) {
         if self.ended.is_some() {
             return;
         }
         self.ended = Some(ended);
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Handshake(mut handshake) => self.pending.extend(handshake.stop(now)),
+            Stage::Handshake(mut handshake) => match ended {
+                Ended::Peer => {}
+                Ended::Local => self.pending.extend(handshake.stop([WARNING, CLOSE_NOTIFY])),
+                _ => self.pending.extend(handshake.stop([FATAL, HANDSHAKE_FAILURE])),
+            },
             Stage::Open(mut open) => {
                 let mut alert = Vec::new();
                 // Answered in kind when it was the peer's (RFC 5246 §7.2.1).
-                if open.sealer.seal(ALERT, &mut alert, |out| out.extend([1, CLOSE_NOTIFY])).is_ok() {
+                if open.sealer.seal(ALERT, &mut alert, |out| out.extend([WARNING, CLOSE_NOTIFY])).is_ok() {
                     self.pending.push(alert);
                 }
             }

@@ -62,6 +62,14 @@ pub(crate) fn scan(datagram: &[u8]) -> Option<Records> {
     (!first).then_some(records)
 }
 
+/// Bytes that the ClientHello will have which the first record of a datagram is (a part of), without its headers.
+pub(super) fn client_hello_bytes(datagram: &[u8]) -> Option<usize> {
+    let first = each(datagram).next().filter(|record| record.kind == HANDSHAKE && record.epoch == 0)?;
+    let [kind, l0, l1, l2] = *first.bytes.get(HEADER_BYTES..)?.first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes([0, l0, l1, l2])).ok()?;
+    (kind == CLIENT_HELLO).then_some(length)
+}
+
 /// One record in a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen<'a> {
@@ -132,6 +140,15 @@ mod tests {
     }
 
     #[test]
+    fn a_client_hello_says_how_long_it_will_be() {
+        let part = [CLIENT_HELLO, 0, 5, 1, 0, 0, 0, 0, 0, 0, 0, 1, 7];
+        assert_eq!(client_hello_bytes(&record(HANDSHAKE, 0, &part)), Some(5 * 256 + 1));
+        assert_eq!(client_hello_bytes(&record(HANDSHAKE, 1, &part)), None);
+        assert_eq!(client_hello_bytes(&record(HANDSHAKE, 0, &[2, 0, 5, 1])), None);
+        assert_eq!(client_hello_bytes(&record(HANDSHAKE, 0, &part[..3])), None);
+    }
+
+    #[test]
     fn handshake_bytes_are_summed_over_a_datagram() {
         let datagram =
             [record(HANDSHAKE, 0, &[2; 20]), record(20, 0, &[1]), record(HANDSHAKE, 1, &[9; 40])].concat();
@@ -177,6 +194,7 @@ mod tests {
         fn no_bytes_panic_the_scan(datagram in proptest::collection::vec(any::<u8>(), 0..200)) {
             scan(&datagram);
             let mut datagram = datagram;
+            client_hello_bytes(&datagram);
             let count = each(&datagram).count();
             assert_eq!(each_mut(&mut datagram).count(), count);
         }

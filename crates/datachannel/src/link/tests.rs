@@ -39,7 +39,7 @@ impl World {
         let server = Setup::server(&edge, WINDOW_BYTES).unwrap();
         Self {
             client: Link::client(&client, edge.fingerprint(), now),
-            server: Link::server(&server),
+            server: Link::server(&server, false),
             now,
             wire: VecDeque::new(),
             count: 0,

@@ -39,6 +39,10 @@ const RECEIVES_PER_TURN: usize = 16;
 /// Commands of handles in one turn.
 const COMMANDS_PER_TURN: usize = 1_024;
 
+/// Handshakes under way with clients that may not be where they say, above which further ones must return a cookie
+/// before they cost a signature: what an edge sees of honest ones at once, at a hundred a second.
+const COOKIES_ABOVE: usize = 64;
+
 /// How often strangers are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -295,7 +299,7 @@ impl Driver {
         let id = self.next_id;
         self.roster.link(&key, id);
         let slot = Slot {
-            session: Session::new(Link::server(&self.setup)),
+            session: Session::new(Link::server(&self.setup, self.unproven_count >= COOKIES_ABOVE)),
             key,
             address: arrival.from,
             ours: arrival.to,

@@ -1,90 +1,90 @@
-//! The handshake of one peer, by the engine `rtc-dtls`, until it is through and its secrets are ours. Nothing outside
-//! this file knows the engine.
+//! The handshake of one peer, by the engine `dimpl`, until it is through and its secrets are ours. Nothing outside this
+//! file and `provider.rs` knows the engine.
 //!
-//! What the engine does not do, or does in a way that a stranger could abuse, is done around it: handshakes are bounded
-//! in bytes, records that belong to the open connection do not reach it, and it is dropped as soon as there are keys.
+//! What a stranger could abuse is bounded around it: the bytes that it takes, and, until a server knows that its client
+//! is where it says, the bytes that it sends. It is dropped as soon as there are keys.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use dimpl::{Config, Output};
 use millstream_model::Fingerprint;
-use rtc_dtls::{
-    cipher_suite::CipherSuiteId,
-    config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig},
-    endpoint::{Endpoint, EndpointEvent},
-    extension::extension_use_srtp::SrtpProtectionProfile,
-    state::State,
-};
-use rtc_shared::{TransportProtocol, error::Error as EngineError};
 
 use super::{
-    Ended,
-    keys::{Keys, RANDOM_BYTES},
+    Ended, Setup,
+    budget::Budget,
+    keys::Keys,
+    provider::{self, Secrets},
     record::{Opener, Sealer},
 };
 use crate::{
-    Certificate, CertificateError,
-    certificate::{fingerprint_of, provider},
-    link::records::{self, APPLICATION_DATA, HANDSHAKE, HEADER_BYTES},
+    CertificateError,
+    certificate::fingerprint_of,
+    link::records::{self, ALERT, HANDSHAKE, HEADER_BYTES, VERSION},
 };
 
-/// Our side and the peer in the engine's eyes, whatever the real addresses are.
-const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
-const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2);
-
 /// Bytes of handshake records taken from a peer. A browser's handshake is about 4 KB, its ClientHello 1.5 KB each
-/// time; this leaves room for repetitions. The engine buffers two megabytes of pieces of handshake messages, and
-/// walks them by recursion.
+/// time; this leaves room for repetitions.
 const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes of encrypted records kept until there are keys for them, when the peer's last flight is overtaken: its
 /// first packets. More is dropped, and comes again.
 const EARLY_BYTES_MAX: usize = 8 * 1024;
 
-/// Wait for a flight of the handshake before it is sent again. RFC 6347 says 1 s; a viewer waits for its first picture.
+/// Wait for a flight of the handshake before it is sent again; doubled each time. RFC 6347 says 1 s; a viewer waits for
+/// its first picture.
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What the engine needs to know, for any number of handshakes.
-pub(super) fn config(
-    certificate: &Certificate,
-    is_client: bool,
-) -> Result<Arc<HandshakeConfig>, CertificateError> {
-    ConfigBuilder::default()
-        .with_crypto_provider(provider()?)
-        .with_certificates(vec![certificate.engine()])
-        // WebRTC's mandatory suite (RFC 8827 §6.5) and the cheapest: the one that our records know.
-        .with_cipher_suites(vec![CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256])
-        // No media will come; but browsers offer SRTP and fail when nothing of it is chosen.
-        .with_srtp_protection_profiles(vec![
-            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
-        ])
-        // Self-signed on both sides: proof of possession is checked, fingerprints are compared above us.
-        .with_client_auth(ClientAuthType::RequireAnyClientCert)
-        .with_insecure_skip_verify(true)
-        .with_extended_master_secret(ExtendedMasterSecretType::Require)
-        .with_flight_interval(FLIGHT_INTERVAL)
-        .build(is_client, Some(PEER))
+/// Between two calls of the engine's timer at least, whatever it asks for.
+const TICK: Duration = Duration::from_millis(1);
+
+/// How often a flight is sent again: for 15 s, as long as anybody waits.
+const FLIGHT_REPEATS: usize = 4;
+
+/// Bytes of a datagram. What any path carries that carries QUIC.
+const DATAGRAM_BYTES: usize = 1_200;
+
+/// Datagrams that wait until they may be sent to an address that is not proved: one flight.
+const HELD_DATAGRAMS_MAX: usize = 4;
+
+/// Bytes of a server's first flight besides its certificate, at most: five messages in records of their own, with an
+/// X25519 or P-256 share and a signature.
+pub(super) const FLIGHT_BYTES: usize = 340;
+
+/// Makes what the engine needs to know.
+pub(super) fn config(has_cookies: bool) -> Result<Arc<Config>, CertificateError> {
+    Config::builder()
+        .with_crypto_provider(provider::ring())
+        .use_server_cookie(has_cookies)
+        .flight_start_rto(FLIGHT_INTERVAL)
+        .flight_retries(FLIGHT_REPEATS)
+        .mtu(DATAGRAM_BYTES)
+        .build()
         .map(Arc::new)
         .map_err(CertificateError::new)
 }
 
 /// A handshake under way.
 pub(super) struct Handshake {
-    engine: Endpoint,
+    /// None until a server has seen how long its client's first message is.
+    engine: Option<dimpl::Dtls>,
+    setup: Setup,
     is_server: bool,
+    /// The server asks for a cookie before it does anything else.
+    has_cookies: bool,
+    budget: Budget,
+    held: VecDeque<Vec<u8>>,
     handshake_bytes: usize,
-    is_proven: bool,
-    /// The newest handshake message of the peer seen, and the newest that we have answered.
-    newest: Option<u16>,
-    answered: Option<u16>,
     early: Vec<Vec<u8>>,
     early_bytes: usize,
     sent: Sent,
+    peer: Option<Fingerprint>,
+    secrets: Option<Secrets>,
+    wake: Option<Instant>,
+    is_connected: bool,
 }
 
 /// What the engine has sent, as far as whoever goes on after it must know.
@@ -99,6 +99,7 @@ struct Sent {
 }
 
 /// What a datagram or a timer has made of a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Waiting,
     /// The peer holds a certificate and we its keys: call [`Handshake::finish`].
@@ -113,149 +114,188 @@ pub(super) struct Outcome {
     pub(super) opener: Opener,
     /// Our Finished in clear, if the peer may ask for it again, and the next sequence number of epoch 0.
     pub(super) last_flight: Option<(Vec<u8>, u64)>,
-    /// Datagrams that the engine still wanted to send.
-    pub(super) unsent: Vec<Vec<u8>>,
+    /// Datagrams that are still to be sent.
+    pub(super) unsent: VecDeque<Vec<u8>>,
     /// Encrypted records that came before the keys, those of the handshake too.
     pub(super) early: Vec<Vec<u8>>,
 }
 
 impl Handshake {
-    pub(super) fn server(config: &Arc<HandshakeConfig>) -> Self {
-        Self::new(Endpoint::new(LOCAL, TransportProtocol::UDP, Some(config.clone())), true)
+    /// Waits for a ClientHello, and asks for a cookie if `has_cookies`, or if the server's flight would be more than
+    /// three times what the client has sent.
+    pub(super) fn server(setup: &Setup, has_cookies: bool) -> Self {
+        Self::new(setup, true, has_cookies, Budget::default())
     }
 
-    /// None when the system has no randomness.
-    pub(super) fn client(config: &Arc<HandshakeConfig>, now: Instant) -> Option<Self> {
-        let mut engine = Endpoint::new(LOCAL, TransportProtocol::UDP, None);
-        engine.connect(now, PEER, config.clone(), None).ok()?;
-        Some(Self::new(engine, false))
+    pub(super) fn client(setup: &Setup, now: Instant) -> Self {
+        let mut handshake = Self::new(setup, false, false, Budget::unbounded());
+        let mut engine = dimpl::Dtls::new_12(setup.direct.clone(), (*setup.certificate).clone(), now);
+        engine.set_active(true);
+        handshake.engine = Some(engine);
+        // The ClientHello; should it fail, the timer says so.
+        handshake.drive(now, |engine| engine.handle_timeout(now));
+        handshake
     }
 
-    fn new(engine: Endpoint, is_server: bool) -> Self {
+    fn new(setup: &Setup, is_server: bool, has_cookies: bool, budget: Budget) -> Self {
         Self {
-            engine,
+            engine: None,
+            setup: setup.clone(),
             is_server,
+            has_cookies,
+            budget,
+            held: VecDeque::new(),
             handshake_bytes: 0,
-            is_proven: false,
-            newest: None,
-            answered: None,
             early: Vec::new(),
             early_bytes: 0,
             sent: Sent::default(),
+            peer: None,
+            secrets: None,
+            wake: None,
+            is_connected: false,
         }
     }
 
     pub(super) fn handle(&mut self, datagram: &[u8], now: Instant) -> Progress {
         let Some(seen) = records::scan(datagram) else { return Progress::Waiting };
+        self.budget.received(datagram.len());
         self.handshake_bytes += seen.handshake_bytes;
         if self.handshake_bytes > HANDSHAKE_BYTES_MAX {
             return Progress::Failed(Ended::Misbehaviour("a handshake that is too long"));
-        }
-        if let Some(newest) = seen.newest_message {
-            // The engine forgets its retransmission timer when a flight comes again that it has answered; when the
-            // answer was lost, both sides would wait for ever. Without the copy its timer sends the answer again.
-            // Not so before the cookie: that answer has no timer, and a copy calls for it.
-            if seen.is_all_in_clear
-                && self.is_past_cookie()
-                && self.answered.is_some_and(|last| newest <= last)
-            {
-                return Progress::Waiting;
-            }
-            self.newest = self.newest.max(Some(newest));
         }
         let ours = self.sift(datagram);
         if ours.is_empty() {
             return Progress::Waiting;
         }
-        match self.engine.read(now, PEER, None, ours) {
-            Ok(events) if events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete)) => {
-                Progress::Done
-            }
-            Ok(events) if events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed)) => {
-                Progress::Failed(Ended::Peer)
-            }
-            Ok(_) => Progress::Waiting,
-            Err(EngineError::ErrAlertFatalOrClose) => Progress::Failed(Ended::Peer),
-            Err(_) => Progress::Failed(Ended::Misbehaviour("the DTLS handshake failed")),
+        if self.engine.is_none() {
+            let Some(hello_bytes) = records::client_hello_bytes(datagram) else { return Progress::Waiting };
+            let flight = FLIGHT_BYTES + self.setup.certificate.certificate.len();
+            self.has_cookies |= !Budget::allows(hello_bytes.max(datagram.len()), flight);
+            let config = if self.has_cookies { &self.setup.cautious } else { &self.setup.direct };
+            self.engine = Some(dimpl::Dtls::new_12(config.clone(), (*self.setup.certificate).clone(), now));
         }
+        self.drive(now, |engine| {
+            // Its clock.
+            engine.handle_timeout(now)?;
+            engine.handle_packet(&ours)
+        })
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.engine.poll_timeout(&PEER)
+    pub(super) const fn next_timeout(&self) -> Option<Instant> {
+        self.wake
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Progress {
-        let is_due = self.next_timeout().is_some_and(|at| at <= now);
-        if is_due && self.engine.handle_timeout(PEER, now).is_err() {
-            return Progress::Failed(Ended::Misbehaviour("the DTLS handshake was not answered"));
+        if self.wake.is_none_or(|at| at > now) {
+            return Progress::Waiting;
         }
-        Progress::Waiting
+        match self.drive(now, |engine| engine.handle_timeout(now)) {
+            Progress::Failed(Ended::Misbehaviour(_)) => {
+                Progress::Failed(Ended::Misbehaviour("the DTLS handshake was not answered"))
+            }
+            progress => progress,
+        }
     }
 
-    /// The peer has returned a cookie: it is where it says.
+    /// The peer has shown that it receives what we send: a server's client has returned a cookie or is through.
     pub(super) const fn is_proven(&self) -> bool {
-        self.is_proven
+        self.budget.is_proven()
     }
 
     pub(super) fn transmit(&mut self, send: &mut dyn FnMut(&[u8])) {
-        while let Some(transmit) = self.engine.poll_transmit() {
-            self.answered = self.newest;
-            self.is_proven |=
-                records::scan(&transmit.message).is_some_and(|records| !records.is_cookie_request);
-            self.sent.note(&transmit.message);
-            send(&transmit.message);
+        while let Some(datagram) = self.held.pop_front_if(|datagram| self.budget.take(datagram.len())) {
+            send(&datagram);
         }
     }
 
-    /// Gives up, and lets the engine say so to the peer. Nothing else may be called after it.
-    pub(super) fn stop(&mut self, now: Instant) -> Vec<Vec<u8>> {
-        self.engine.stop(now, PEER);
-        self.drain()
+    /// Gives up. Says so to the peer, if it may be told: `what` is an alert.
+    pub(super) fn stop(&mut self, what: [u8; 2]) -> Option<Vec<u8>> {
+        let [_, _, n @ ..] = self.sent.next[0].to_be_bytes();
+        let alert = [&[ALERT][..], &VERSION, &[0, 0], &n, &[0, 2], &what].concat();
+        self.budget.take(alert.len()).then_some(alert)
     }
 
     /// Takes what the open connection needs out of the engine. None when that is not what it should be, which no peer
     /// can bring about.
     pub(super) fn finish(&mut self) -> Option<Outcome> {
-        let unsent = self.drain();
-        let state = self.engine.get_connection_state(PEER)?;
-        let peer = fingerprint_of(state.peer_certificates.first()?);
-        let keys = keys(state)?;
+        let Secrets { master, client_random, server_random } = self.secrets.take()?;
+        let keys = Keys::expand(&master, &client_random, &server_random)?;
         let (ours, theirs) =
             if self.is_server { (keys.server, keys.client) } else { (keys.client, keys.server) };
         let Sent { next: [next_in_clear, next], nonces, finished } = std::mem::take(&mut self.sent);
         let mut finished = finished?;
+        // This shows that the keys are the engine's.
+        let (_, _, message) = ours.open(&mut finished)?;
         // Only the server's last flight may be asked for again: whoever has it has answered all of the client's.
-        let last_flight = if self.is_server {
-            let (_, _, message) = ours.open(&mut finished)?;
-            Some((message.to_vec(), next_in_clear))
-        } else {
-            None
-        };
+        let last_flight = self.is_server.then(|| (message.to_vec(), next_in_clear));
         Some(Outcome {
-            peer,
+            peer: self.peer?,
             sealer: Sealer::new(ours, next, nonces),
             opener: Opener::new(theirs),
             last_flight,
-            unsent,
+            unsent: std::mem::take(&mut self.held),
             early: std::mem::take(&mut self.early),
         })
     }
 
-    /// Our flights have retransmission timers from here on.
-    const fn is_past_cookie(&self) -> bool {
-        self.is_proven || !self.is_server
+    /// Calls the engine, and takes what comes out of it.
+    fn drive(
+        &mut self,
+        now: Instant,
+        act: impl FnOnce(&mut dimpl::Dtls) -> Result<(), dimpl::Error>,
+    ) -> Progress {
+        let Some(engine) = &mut self.engine else { return Progress::Waiting };
+        provider::take_secrets();
+        let outcome = act(engine);
+        self.secrets = provider::take_secrets().or(self.secrets.take());
+        let mut buffer = vec![0; DATAGRAM_BYTES];
+        loop {
+            let length = buffer.len();
+            match engine.poll_output(&mut buffer) {
+                Output::Packet(datagram) => {
+                    self.sent.note(datagram);
+                    // Past the cookie: whoever returned it receives what we send.
+                    if self.has_cookies
+                        && records::scan(datagram).is_some_and(|records| !records.is_cookie_request)
+                    {
+                        self.budget.prove();
+                    }
+                    // What is too much is a repetition of what waits.
+                    if self.held.len() < HELD_DATAGRAMS_MAX {
+                        self.held.push_back(datagram.to_vec());
+                    }
+                }
+                Output::BufferTooSmall { needed } if needed > length => buffer.resize(needed, 0),
+                Output::PeerCert(der) => self.peer = Some(fingerprint_of(der)),
+                Output::Connected => self.is_connected = true,
+                Output::CloseNotify => return Progress::Failed(Ended::Peer),
+                Output::Timeout(at) => {
+                    self.wake = Some(at.max(now + TICK));
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if outcome.is_err() {
+            return Progress::Failed(Ended::Misbehaviour("the DTLS handshake failed"));
+        }
+        if !self.is_connected {
+            return Progress::Waiting;
+        }
+        self.budget.prove();
+        Progress::Done
     }
 
     /// Keeps the encrypted records of a datagram. Gives what is the engine's: all but application data and alerts,
     /// which belong to the connection that is not open yet.
-    fn sift(&mut self, datagram: &[u8]) -> BytesMut {
-        let mut ours = BytesMut::with_capacity(datagram.len());
+    fn sift(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut ours = Vec::with_capacity(datagram.len());
         for record in records::each(datagram) {
-            if record.epoch == 0 || record.kind < records::ALERT || record.kind == HANDSHAKE {
+            if record.epoch == 0 || record.kind < ALERT || record.kind == HANDSHAKE {
                 ours.extend_from_slice(record.bytes);
             }
             if record.epoch != 0
-                && matches!(record.kind, records::ALERT..=APPLICATION_DATA)
+                && record.kind >= ALERT
                 && self.early_bytes + record.bytes.len() <= EARLY_BYTES_MAX
             {
                 self.early_bytes += record.bytes.len();
@@ -263,12 +303,6 @@ impl Handshake {
             }
         }
         ours
-    }
-
-    fn drain(&mut self) -> Vec<Vec<u8>> {
-        let mut datagrams = Vec::new();
-        self.transmit(&mut |datagram| datagrams.push(datagram.to_vec()));
-        datagrams
     }
 }
 
@@ -289,36 +323,4 @@ impl Sent {
 
 fn explicit_nonce(record: &[u8]) -> Option<u64> {
     record.get(HEADER_BYTES..)?.first_chunk().copied().map(u64::from_be_bytes)
-}
-
-/// What the engine exports of an association, in its order: the only way to its secrets.
-#[derive(rkyv::Archive, rkyv::Deserialize)]
-struct Exported {
-    _local_epoch: u16,
-    _remote_epoch: u16,
-    local_random: [u8; RANDOM_BYTES],
-    remote_random: [u8; RANDOM_BYTES],
-    cipher_suite: u16,
-    master_secret: Vec<u8>,
-    _sequence_number: u64,
-    _srtp_protection_profile: u16,
-    _peer_certificates: Vec<Vec<u8>>,
-    _identity_hint: Vec<u8>,
-    is_client: bool,
-}
-
-fn keys(state: &State) -> Option<Keys> {
-    let bytes = state.marshal_binary().ok()?;
-    let mut aligned = rkyv::util::AlignedVec::<16>::new();
-    aligned.extend_from_slice(&bytes);
-    let exported = rkyv::from_bytes::<Exported, rkyv::rancor::Error>(&aligned).ok()?;
-    if exported.cipher_suite != CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256 as u16 {
-        return None;
-    }
-    let (client, server) = if exported.is_client {
-        (&exported.local_random, &exported.remote_random)
-    } else {
-        (&exported.remote_random, &exported.local_random)
-    };
-    Keys::expand(&exported.master_secret, client, server)
 }

@@ -7,6 +7,9 @@ use super::record::{KEY_BYTES, Key, SALT_BYTES};
 /// Bytes of each side's random number.
 pub(super) const RANDOM_BYTES: usize = 32;
 
+/// What stands before both random numbers in the seed (RFC 5246 §6.3): the server's, then the client's.
+pub(super) const KEY_EXPANSION: &[u8] = b"key expansion";
+
 /// Both directions' keys.
 pub(super) struct Keys {
     pub(super) client: Key,
@@ -20,7 +23,7 @@ impl Keys {
         client_random: &[u8; RANDOM_BYTES],
         server_random: &[u8; RANDOM_BYTES],
     ) -> Option<Self> {
-        let seed = [&b"key expansion"[..], server_random, client_random].concat();
+        let seed = [KEY_EXPANSION, server_random, client_random].concat();
         let block = expand(master, &seed, 2 * (KEY_BYTES + SALT_BYTES));
         let (client_key, rest) = block.split_at_checked(KEY_BYTES)?;
         let (server_key, rest) = rest.split_at_checked(KEY_BYTES)?;
