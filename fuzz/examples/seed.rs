@@ -6,6 +6,10 @@
 
 use std::{fs, path::PathBuf};
 
+use millstream_sctp::{
+    dcep::{Message, Open, PRIORITY_NORMAL, Reliability},
+    wire::{Data, InitFields, Outcome, Sequence, Writer, cause},
+};
 use serde_json::Value;
 
 fn main() {
@@ -22,6 +26,7 @@ fn main() {
     publisher(&keep);
     playlists(&root, &keep);
     datagrams(&keep);
+    associations(&keep);
     scripts(&keep);
 }
 
@@ -387,6 +392,94 @@ fn datagrams(keep: &dyn Fn(&str, &str, &[u8])) {
     .concat();
     keep("datagram", "sctp-data-and-sack", &data);
     keep("datagram", "sctp-init", &[&[0; 12][..], &[1, 0, 0, 20], &[7; 16]].concat());
+}
+
+/// A packet of each phase of an association, and what opens a channel in it.
+fn associations(keep: &dyn Fn(&str, &str, &[u8])) {
+    let sctp = |name: &str, write: &dyn Fn(&mut Writer<'_>)| {
+        let mut out = Vec::new();
+        let mut writer = Writer::begin(&mut out, 5_000, 5_000, 0x0102_0304);
+        write(&mut writer);
+        writer.finish(true);
+        keep("sctp_packet", name, &out);
+    };
+    let init = InitFields {
+        tag: 9,
+        window: 1 << 20,
+        outbound: 1_024,
+        inbound: 1_024,
+        tsn: 77,
+        supports_interleaving: true,
+        supports_reset: true,
+        supports_forward_tsn: true,
+        zero_checksum: true,
+        ..InitFields::default()
+    };
+    let data = |sequence: Sequence, begins: bool, payload: &'static [u8]| Data {
+        tsn: 77,
+        stream: 1,
+        ppi: if begins || matches!(sequence, Sequence::Ssn(_)) { 53 } else { 0 },
+        begins,
+        ends: true,
+        is_unordered: false,
+        is_immediate: true,
+        sequence,
+        payload,
+    };
+    sctp("init", &|writer| writer.init(&init, None, false));
+    sctp("init-ack", &|writer| writer.init(&init, Some(b"a cookie of ours"), true));
+    sctp("cookie-echo-and-data", &|writer| {
+        writer.cookie_echo(b"a cookie of ours");
+        writer.data(&data(Sequence::Ssn(0), true, b"hello"));
+    });
+    sctp("cookie-ack-and-sack", &|writer| {
+        writer.cookie_ack();
+        writer.sack(77, 1 << 20, [(2, 3), (5, 5)], &[77]);
+    });
+    sctp("gaps-that-overlap", &|writer| writer.sack(77, 1 << 20, [(2, 5), (4, 6)], &[]));
+    sctp("i-data", &|writer| {
+        writer.data(&data(Sequence::Mid { mid: 3, fsn: 0 }, true, b"a message"));
+        writer.data(&data(Sequence::Mid { mid: 4, fsn: 1 }, false, b"the end"));
+    });
+    sctp("forward", &|writer| {
+        writer.forward_tsn(80, [(1, 2), (3, 4)]);
+        writer.i_forward_tsn(80, [(1, true, 2), (3, false, 4)]);
+    });
+    sctp("reset", &|writer| {
+        writer.reset_request(5, 6, 80, [1, 3]);
+        writer.reset_response(5, Outcome::Performed);
+    });
+    sctp("probe", &|writer| {
+        writer.heartbeat(b"16 bytes of ours");
+        writer.pad(40);
+        writer.heartbeat_ack(b"and of yours");
+    });
+    sctp("end", &|writer| {
+        writer.shutdown(80);
+        writer.shutdown_ack();
+        writer.shutdown_complete(true);
+        writer.error(cause::STALE_COOKIE, &[0, 0, 0, 9]);
+        writer.abort(cause::USER_ABORT, b"over");
+    });
+    let strange = [
+        &[19, 136, 19, 136, 0, 0, 0, 0, 0, 0, 0, 0][..],
+        &[1, 0, 0, 45, 0, 0, 0, 9, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 7],
+        &[0xc0, 0x77, 0, 6, 1, 2, 0, 0, 0x40, 0x77, 0, 4, 0xc0, 0, 0, 4, 0x80, 8, 0, 5, 130, 0, 0, 0],
+        &[0xff, 0, 0, 5, 1, 0, 0, 0, 130, 0, 0, 12, 0, 15, 0, 8, 0, 0, 0, 7],
+    ];
+    keep("sctp_packet", "unknown-chunks-and-parameters", &strange.concat());
+
+    let channel = |name: &str, is_unordered: bool, reliability: Reliability, label: &str, protocol: &str| {
+        let mut out = Vec::new();
+        let open = Open { is_unordered, reliability, priority: PRIORITY_NORMAL, label, protocol };
+        Message::Open(open).write(&mut out).unwrap();
+        keep("dcep", name, &out);
+    };
+    channel("reliable", false, Reliability::Reliable, "pieces", "millstream");
+    channel("rexmit", true, Reliability::Rexmit(3), "", "");
+    channel("timed", true, Reliability::Timed(500), "Stück", "p");
+    keep("dcep", "ack", &[2]);
+    keep("dcep", "open-and-more", b"\x03\0\x01\0\0\0\0\0\0\x01\0\0ab");
 }
 
 /// Scripts that get somewhere.

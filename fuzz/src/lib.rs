@@ -19,6 +19,7 @@ mod ledger;
 mod playlist;
 mod rtmp;
 mod script;
+mod sctp;
 mod segmenter;
 mod swarm;
 mod ticket;
@@ -99,6 +100,10 @@ targets! {
     stun = datachannel::stun, 5_000;
     /// Datagrams: who they are for, and what of DTLS and SCTP is let in.
     datagram = datachannel::datagram, 20_000;
+    /// SCTP packets: what reads, writes and reads again the same.
+    sctp_packet = sctp::packet, 10_000;
+    /// Messages about data channels: bounded, one form.
+    dcep = sctp::dcep, 20_000;
     /// A lane of an edge: window, cap and queues hold whatever a viewer says.
     lane = lane::lane, 80;
     /// An edge's cache: the bound holds, and only what was signed is visible.
