@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use millstream_model::Instant;
 
-use self::path::{Path, Round, bytes_in, is_heavy};
+use self::{
+    path::{Path, Round, bytes_in},
+    rivals::{Drain, Rivals, SHARE_ALONE},
+};
 use super::{Acknowledged, Controller, Lost, Sent, new_reno::INITIAL_PACKETS};
 
 mod path;
+mod rivals;
 
 /// Packets that may always be in flight: fewer, and one that is delayed stops the flow of acknowledgements.
 const WINDOW_PACKETS_MIN: u64 = 4;
@@ -24,7 +28,9 @@ const DRAIN_PACE: u64 = 50;
 const DOWN_PACE: u64 = 90;
 const UP_PACE: u64 = 125;
 const UP_WINDOW: u64 = 225;
-const CRUISE_WINDOW: u64 = 200;
+const CRUISE_WINDOW: u64 = 150;
+/// In a shared queue the window is the limit, not the pace.
+const YIELD_PACE: u64 = 110;
 const PROBE_ROUND_TRIP_WINDOW: u64 = 50;
 
 /// What is kept free of a full path, so that a newcomer finds room (`BBR.Headroom`).
@@ -48,6 +54,33 @@ const PROBE_ROUND_TRIP_TIME: Duration = Duration::from_millis(200);
 const PROBE_WAIT: Duration = Duration::from_millis(1_500);
 const PROBE_WAIT_CHANCE_MICROS: u64 = 1_000_000;
 
+/// So much longer than the shortest, and a quarter of it, is a round trip that others have queued in.
+const CROWD: Duration = Duration::from_millis(2);
+/// So much longer than the shortest, and a part of it, is a round trip in which more queues than a little.
+const SLACK: Duration = Duration::from_millis(2);
+const SLACK_DIVISOR: u32 = 16;
+/// So many round trips of that, though we gave way, mean that others do not.
+const EXCESS_ROUNDS: u32 = 10;
+/// So many times in a row it must have been somebody, unless a round trip is so many times the shortest.
+const STRIKES: u32 = 2;
+const DEEP: u32 = 3;
+/// A round trip of so many times the shortest cannot be our own doing.
+const FLOOD: u32 = 5;
+/// However often it was nobody, we look again after so many.
+const PATIENCE_MAX: u32 = 160;
+/// What a round trip of others in the queue leaves of our rate at least: the round trip may have grown by itself.
+const YIELD_PERCENT_MIN: u64 = 70;
+/// Our share is measured again after so many round trips, and sooner when it is no longer what it was.
+const SHARE_ROUNDS: u32 = 16;
+/// For so many round trips nothing must have changed by a jump when the share is measured.
+const STEADY_ROUNDS: u32 = 3;
+/// What each of us keeps in a shared queue.
+const STAKE_PACKETS_MIN: u64 = 3;
+const STAKE_PACKETS_MAX: u64 = 16;
+const STAKE_DIVISOR: u64 = 32;
+/// So many round trips like that are enough to look who it is.
+const CROWDED_ROUNDS: u32 = 3;
+
 /// Peers and batching hosts bunch acknowledgements by so much before the filter has seen it.
 const BUNCH: Duration = Duration::from_millis(2);
 
@@ -59,7 +92,10 @@ enum Phase {
     Cruise,
     Refill,
     Up,
-    ProbeRoundTrip,
+    /// The flight is small for a moment, to see the round trip and who else queues.
+    Drained,
+    /// Others hold the queue: a window like theirs.
+    Compete,
 }
 
 /// Bounds that loss has set.
@@ -94,9 +130,24 @@ pub struct Bbr {
     up_step: u64,
     round_trip_asked_at: Instant,
     round_trip_asked: Option<Duration>,
-    /// When `ProbeRtt` may end: set once the flight is small enough, with the round that must end too.
-    round_trip_until: Option<(Instant, u64)>,
-    window_before_probe: u64,
+    drain: Option<Drain>,
+    window_before_drain: u64,
+    /// The queue drains for the round trip's sake too.
+    is_asked: bool,
+    rivals: Option<Rivals>,
+    crowded_rounds: u32,
+    /// So many of them before we look who it is: more each time that it was nobody.
+    patience: u32,
+    /// Times in a row that it was somebody.
+    strikes: u32,
+    /// Times in a row that it was nobody any more.
+    absences: u32,
+    /// Cruises below what the model says, because more than ours is in the queue.
+    is_yielding: bool,
+    /// What the path held of ours when we began to give way.
+    yielded_from: u64,
+    yielded_rate: u64,
+    last_round: Round,
     is_idle: bool,
     heavy_rounds: u8,
 }
@@ -130,8 +181,18 @@ impl Bbr {
             up_step: 0,
             round_trip_asked_at: Instant(0),
             round_trip_asked: None,
-            round_trip_until: None,
-            window_before_probe: 0,
+            drain: None,
+            window_before_drain: 0,
+            is_asked: false,
+            rivals: None,
+            crowded_rounds: 0,
+            patience: EXCESS_ROUNDS,
+            strikes: 0,
+            absences: 0,
+            is_yielding: false,
+            yielded_from: 0,
+            yielded_rate: 0,
+            last_round: Round::default(),
             is_idle: false,
             heavy_rounds: 0,
         }
@@ -184,7 +245,9 @@ impl Bbr {
     }
 
     fn enter_refill(&mut self, now: Instant) {
-        self.bounds.bandwidth_short = u64::MAX;
+        if !self.is_yielding {
+            self.bounds.bandwidth_short = u64::MAX;
+        }
         self.bounds.inflight_short = u64::MAX;
         self.heavy_rounds = 0;
         self.enter(Phase::Refill, now);
@@ -206,7 +269,17 @@ impl Bbr {
     }
 
     fn round_ended(&mut self, round: &Round) {
-        let is_heavy = is_heavy(round.lost, round.lost + round.delivered, self.packet_bytes);
+        let is_heavy = self.path.is_heavy(round.lost, round.lost + round.delivered, self.packet_bytes);
+        let is_quiet = round.longest.is_some_and(|longest| !self.is_crowded(longest));
+        if is_quiet && !is_heavy {
+            self.path.background(round);
+        }
+        let is_flooded = round.shortest > self.path.round_trip().map(|shortest| shortest * FLOOD);
+        if self.phase == Phase::Startup && is_flooded {
+            // Ours makes a round trip twice as long at most.
+            self.is_full = true;
+            self.rivals = Some(Rivals::new(self.round_trip_asked_at, self.bounds.window));
+        }
         if !self.is_full && !round.is_app_limited {
             if self.path.bandwidth() >= self.full_bandwidth.saturating_mul(FULL_GROWTH_PERCENT) / 100 {
                 self.full_bandwidth = self.path.bandwidth();
@@ -216,6 +289,9 @@ impl Bbr {
                 self.is_full = self.full_rounds >= FULL_ROUNDS;
             }
         }
+        if self.phase == Phase::Cruise {
+            self.cruise_round(round);
+        }
         if !is_heavy {
             return;
         }
@@ -224,17 +300,19 @@ impl Bbr {
                 self.remember();
                 self.is_full = true;
                 let product = self.path.product(self.path.bandwidth()).unwrap_or(0);
-                self.bounds.inflight_long = product.max(round.held).max(self.window_min());
+                self.bounds.inflight_long = product.max(round.arrived).max(self.window_min());
             }
             Phase::Refill | Phase::Up => {}
-            Phase::Drain | Phase::Down | Phase::Cruise | Phase::ProbeRoundTrip => {
+            Phase::Compete => {}
+            Phase::Drained if self.rivals.is_some() => {}
+            Phase::Drain | Phase::Down | Phase::Cruise | Phase::Drained => {
                 self.remember();
                 self.heavy_rounds = self.heavy_rounds.saturating_add(1);
                 let keep = if round.lost > round.delivered / 4 { 0 } else { BETA_PERCENT };
                 let bandwidth = self.bandwidth() / 100 * keep;
                 self.bounds.bandwidth_short = round.bandwidth.max(bandwidth);
                 let inflight = self.bounds.inflight_short.min(self.bounds.window) / 100 * keep;
-                self.bounds.inflight_short = round.held.max(inflight).max(self.window_min());
+                self.bounds.inflight_short = round.arrived.max(inflight).max(self.window_min());
             }
         }
     }
@@ -246,7 +324,12 @@ impl Bbr {
     fn step(&mut self, acknowledged: &Acknowledged, ended: Option<&Round>) {
         let now = acknowledged.now;
         match self.phase {
-            Phase::Startup if self.is_full => self.enter(Phase::Drain, now),
+            Phase::Startup if self.rivals.is_some() => self.enter(Phase::Compete, now),
+            Phase::Startup if self.is_full => {
+                // What of the queue is ours will be seen when it drains.
+                let window = self.inflight(self.bandwidth(), 100).unwrap_or(u64::MAX);
+                self.drain(acknowledged, window);
+            }
             Phase::Startup => {}
             Phase::Drain => {
                 let target = self.inflight(self.bandwidth(), 100).unwrap_or(u64::MAX);
@@ -271,7 +354,8 @@ impl Bbr {
                 }
             }
             Phase::Up => self.step_up(acknowledged, ended),
-            Phase::ProbeRoundTrip => self.step_probe_round_trip(acknowledged),
+            Phase::Drained => self.step_drained(acknowledged),
+            Phase::Compete => self.compete(acknowledged),
         }
     }
 
@@ -284,8 +368,15 @@ impl Bbr {
                 self.bounds.inflight_long.saturating_add(std::mem::take(&mut self.up_bytes));
         }
         let Some(round) = ended else { return };
+        if round.shortest.is_some_and(|shortest| self.excess(shortest).is_none())
+            && self.rounds_in_phase() >= 2
+        {
+            // A quarter more, and nothing queues: there is room for all.
+            self.is_yielding = false;
+            self.bounds.bandwidth_short = u64::MAX;
+        }
         self.up_step = self.up_step.saturating_mul(2);
-        let target = self.inflight(self.path.bandwidth(), UP_PACE).unwrap_or(u64::MAX);
+        let target = self.inflight(self.bandwidth(), UP_PACE).unwrap_or(u64::MAX);
         if self.path.bandwidth() >= self.full_bandwidth / 100 * FULL_GROWTH_PERCENT {
             self.full_bandwidth = self.path.bandwidth();
             self.full_rounds = 0;
@@ -298,77 +389,226 @@ impl Bbr {
         }
     }
 
-    fn step_probe_round_trip(&mut self, acknowledged: &Acknowledged) {
+    fn step_drained(&mut self, acknowledged: &Acknowledged) {
         let now = acknowledged.now;
-        match self.round_trip_until {
-            None if acknowledged.in_flight <= self.probe_round_trip_window() => {
-                self.round_trip_until = Some((now + PROBE_ROUND_TRIP_TIME, self.path.rounds() + 1));
+        let time = if self.is_asked { PROBE_ROUND_TRIP_TIME } else { Duration::ZERO };
+        let Some(drain) = &mut self.drain else { return };
+        if !drain.is_over(acknowledged, &mut self.path, time) {
+            return;
+        }
+        self.round_trip_asked_at = now;
+        self.is_asked = false;
+        let Some(drain) = self.drain.take() else { return };
+        self.bounds.window = self.bounds.window.max(self.window_before_drain);
+        let is_crowded = drain.is_new_low() || drain.round_trip().is_some_and(|shortest| self.excess(shortest).is_some());
+        let share = drain.share().unwrap_or(1_000);
+        if is_crowded && share < SHARE_ALONE {
+            self.patience = EXCESS_ROUNDS;
+            self.is_full = true;
+            self.strikes += 1;
+            self.absences = 0;
+            let is_deep =
+                drain.is_new_low() || drain.round_trip() > self.path.round_trip().map(|shortest| shortest * DEEP);
+            if self.rivals.is_none() && self.strikes < STRIKES && !is_deep {
+                // It may be one of us who has just come, and does not know yet how much there is.
+                self.crowded_rounds = 0;
+                self.wait(now);
+                self.enter(Phase::Cruise, now);
+                return;
             }
-            Some((until, round)) if now >= until && self.path.rounds() >= round => {
-                self.round_trip_asked_at = now;
-                self.bounds.window = self.bounds.window.max(self.window_before_probe);
-                if self.is_full {
-                    self.wait(now);
-                    self.enter(Phase::Cruise, now);
-                } else {
-                    self.enter(Phase::Startup, now);
-                }
+            let window_min = self.window_min();
+            let window = self.window_before_drain.max(self.yielded_from);
+            let rivals = self.rivals.get_or_insert_with(|| Rivals::new(now, window));
+            if !drain.is_disturbed {
+                rivals.judge(now, share, window_min);
             }
-            None | Some(_) => {}
+            self.path.begin_cycle();
+            self.enter(Phase::Compete, now);
+            return;
+        }
+        if let Some(rivals) = &mut self.rivals {
+            self.absences += 1;
+            if self.absences < STRIKES {
+                // They may just have lost something.
+                rivals.postpone(now);
+                self.enter(Phase::Compete, now);
+                return;
+            }
+        }
+        if is_crowded && let Some(shortest) = drain.round_trip() {
+            // Nobody else is there, so this is the path.
+            self.path.set_round_trip(shortest);
+        }
+        if self.crowded_rounds > 0 || self.rivals.is_some() {
+            // The queue was ours, or of others like us: we had taken too much.
+            self.patience = self.patience.saturating_mul(2).min(PATIENCE_MAX);
+            self.is_yielding = true;
+            self.bounds.bandwidth_short = drain.rate();
+            self.yielded_rate = drain.rate();
+        }
+        self.crowded_rounds = 0;
+        self.strikes = 0;
+        self.absences = 0;
+        self.yielded_from = 0;
+        self.rivals = None;
+        if self.is_full {
+            self.wait(now);
+            self.enter(Phase::Cruise, now);
+        } else {
+            self.enter(Phase::Startup, now);
         }
     }
 
-    fn probe_round_trip_window(&self) -> u64 {
-        self.inflight(self.bandwidth(), PROBE_ROUND_TRIP_WINDOW).unwrap_or(u64::MAX)
+    fn drain(&mut self, acknowledged: &Acknowledged, window: u64) {
+        let round_trip = self.last_round.shortest.unwrap_or_default();
+        self.window_before_drain = self.bounds.window;
+        let held = self.last_round.held().min(acknowledged.in_flight_before);
+        let least = self.path.round_trip().unwrap_or_default();
+        self.drain = Some(Drain::new(window, held, round_trip, least, self.last_round.rate()));
+        self.enter(Phase::Drained, acknowledged.now);
     }
 
-    fn ask_round_trip(&mut self, acknowledged: &Acknowledged) {
+    /// How much longer than the shortest a round trip is when more queues than a little: none when it is not.
+    fn excess(&self, round_trip: Duration) -> Option<Duration> {
+        let shortest = self.path.round_trip()?;
+        let excess = round_trip.saturating_sub(shortest);
+        // What several of us keep in the queue takes as long as what each of them keeps at its own rate.
+        let stakes = Duration::from_micros(self.stake().saturating_mul(1_500_000) / self.bandwidth().max(1));
+        (excess > shortest / SLACK_DIVISOR + SLACK + stakes).then_some(excess)
+    }
+
+    /// Whether a round trip is longer than our own probing makes it.
+    fn is_crowded(&self, round_trip: Duration) -> bool {
+        self.path.round_trip().is_some_and(|shortest| round_trip > shortest + shortest / 4 + CROWD)
+    }
+
+    /// Bytes that each of us keeps in a queue that several share: the same for all, so that who has little gains.
+    fn stake(&self) -> u64 {
+        let product = self.path.product(self.bandwidth()).unwrap_or(0);
+        (STAKE_PACKETS_MIN * self.packet_bytes + product / STAKE_DIVISOR)
+            .min(STAKE_PACKETS_MAX * self.packet_bytes)
+    }
+
+    fn cruise_round(&mut self, round: &Round) {
+        let Some(least) = self.path.round_trip() else { return };
+        if round.is_app_limited {
+            return;
+        }
+        if round.shortest.is_some_and(|shortest| self.excess(shortest).is_some()) {
+            if !self.is_yielding {
+                self.is_yielding = true;
+                self.yielded_from = round.held();
+                self.yielded_rate = round.rate();
+            }
+            let least = (self.bandwidth() / 100 * YIELD_PERCENT_MIN).max(self.yielded_rate / 2);
+            self.bounds.bandwidth_short =
+                round.sent_rate().max(least).min(self.path.bandwidth()).max(self.packet_bytes);
+        } else if self.is_yielding {
+            let micros = u64::try_from(least.as_micros()).unwrap_or(u64::MAX).max(1);
+            let step = (self.stake() / 2).saturating_mul(1_000_000) / micros;
+            self.bounds.bandwidth_short = self.bounds.bandwidth_short.saturating_add(step);
+            if self.bounds.bandwidth_short >= self.path.bandwidth() {
+                self.is_yielding = false;
+                self.bounds.bandwidth_short = u64::MAX;
+            }
+        }
+    }
+
+    fn compete(&mut self, acknowledged: &Acknowledged) {
         let now = acknowledged.now;
+        let round_trip = self.last_round.shortest.unwrap_or_default();
+        let is_used = acknowledged.in_flight_before >= self.bounds.window / 2;
+        let Some(rivals) = &mut self.rivals else { return };
+        if is_used {
+            let round_trip = self.path.latest().unwrap_or_default();
+            rivals.grow(now, acknowledged.bytes, round_trip, self.packet_bytes);
+        }
+        let is_calm = self.last_round.lost == 0 && self.path.round().lost == 0;
+        let is_due = rivals.is_share_stale()
+            || now.since(self.round_trip_asked_at) > PROBE_ROUND_TRIP_INTERVAL.max(round_trip * SHARE_ROUNDS);
+        if is_calm && is_due && rivals.is_steady(now, round_trip * STEADY_ROUNDS) {
+            let window = (self.last_round.held().min(self.bounds.window) / 2).max(self.window_min());
+            self.drain(acknowledged, window);
+        }
+    }
+
+    fn ask_round_trip(&mut self, acknowledged: &Acknowledged, ended: Option<&Round>) {
+        let now = acknowledged.now;
+        if let Some(shortest) = ended.and_then(|round| round.shortest) {
+            let weight = match () {
+                () if self.is_crowded(shortest) => EXCESS_ROUNDS.div_ceil(CROWDED_ROUNDS),
+                () if self.excess(shortest).is_some() => 1,
+                () => 0,
+            };
+            self.crowded_rounds = if weight > 0 { self.crowded_rounds + weight } else { 0 };
+        }
         let Some(sample) = acknowledged.round_trip else { return };
+        if matches!(self.phase, Phase::Drained | Phase::Compete) {
+            return;
+        }
         let is_stale = now.since(self.round_trip_asked_at) > PROBE_ROUND_TRIP_INTERVAL;
         if is_stale || self.round_trip_asked.is_none_or(|asked| sample <= asked) {
             self.round_trip_asked = Some(sample);
             self.round_trip_asked_at = now;
         }
-        if is_stale && self.phase != Phase::ProbeRoundTrip && !self.is_idle {
-            self.window_before_probe = self.bounds.window;
-            self.round_trip_until = None;
-            self.enter(Phase::ProbeRoundTrip, now);
+        let is_suspicious =
+            matches!(self.phase, Phase::Cruise | Phase::Down) && self.crowded_rounds >= self.patience;
+        if (is_stale && !self.is_idle) || is_suspicious {
+            let window = self.inflight(self.bandwidth(), PROBE_ROUND_TRIP_WINDOW).unwrap_or(u64::MAX);
+            self.drain(acknowledged, window);
+            self.is_asked = true;
         }
         self.is_idle = false;
     }
 
     fn set_window(&mut self, acknowledged: &Acknowledged) {
+        if let Some(rivals) = &self.rivals {
+            self.bounds.window = self.drain.as_ref().map_or(rivals.window(), |drain| drain.window);
+            return;
+        }
         let percent = match self.phase {
             Phase::Startup | Phase::Drain => STARTUP_WINDOW,
             Phase::Up => UP_WINDOW,
-            Phase::Down | Phase::Cruise | Phase::Refill => CRUISE_WINDOW,
-            Phase::ProbeRoundTrip => PROBE_ROUND_TRIP_WINDOW,
+            Phase::Down | Phase::Cruise | Phase::Refill | Phase::Drained | Phase::Compete => CRUISE_WINDOW,
         };
-        let Some(model) = self.inflight(self.bandwidth(), percent) else { return };
+        let Some(mut model) = self.inflight(self.bandwidth(), percent) else { return };
+        if self.phase == Phase::Cruise && self.is_yielding {
+            model = self.path.product(self.bandwidth()).unwrap_or(model).saturating_add(self.stake());
+        }
         let model = model.saturating_add(self.path.extra());
         let grown = self.bounds.window.saturating_add(acknowledged.bytes);
-        let mut window = if self.is_full { grown.min(model) } else { grown };
+        let mut window = match () {
+            () if self.is_full => grown.min(model),
+            () if self.bounds.window < model => grown,
+            () => self.bounds.window,
+        };
         let long = match self.phase {
             Phase::Startup => u64::MAX,
             Phase::Refill | Phase::Up => self.bounds.inflight_long,
-            Phase::Drain | Phase::Down | Phase::Cruise | Phase::ProbeRoundTrip => {
+            Phase::Drain | Phase::Down | Phase::Cruise | Phase::Drained | Phase::Compete => {
                 self.bounds.inflight_long - self.bounds.inflight_long / 100 * HEADROOM_PERCENT
             }
         };
         window = window.min(long).min(self.bounds.inflight_short);
-        if self.phase == Phase::ProbeRoundTrip {
-            window = window.min(self.probe_round_trip_window());
+        if let Some(drain) = &self.drain {
+            window = window.min(drain.window);
         }
         self.bounds.window = window.max(self.window_min());
     }
 
     fn set_pace(&mut self, round_trip: Option<Duration>) {
+        if let (Some(rivals), Some(round_trip)) = (&self.rivals, round_trip.or(self.path.latest())) {
+            let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX).max(1);
+            let gain = if rivals.is_slow_start() { 200 } else { 125 };
+            self.pace = Some((self.bounds.window * gain).saturating_mul(10_000) / micros);
+            return;
+        }
         let gain = match self.phase {
             Phase::Startup => STARTUP_PACE,
             Phase::Drain => DRAIN_PACE,
             Phase::Down => DOWN_PACE,
-            Phase::Cruise | Phase::Refill | Phase::ProbeRoundTrip => 100,
+            Phase::Cruise if self.is_yielding => YIELD_PACE,
+            Phase::Cruise | Phase::Refill | Phase::Drained | Phase::Compete => 100,
             Phase::Up => UP_PACE,
         };
         let pace = match self.pace {
@@ -399,17 +639,33 @@ impl Controller for Bbr {
         let ended = self.path.acknowledged(acknowledged, self.bandwidth());
         if let Some(round) = &ended {
             self.round_ended(round);
+            self.last_round = *round;
         }
         self.step(acknowledged, ended.as_ref());
-        self.ask_round_trip(acknowledged);
+        self.ask_round_trip(acknowledged, ended.as_ref());
         self.set_pace(acknowledged.round_trip);
         self.set_window(acknowledged);
     }
 
     fn lost(&mut self, lost: &Lost) {
         self.path.lost(lost);
+        let (window_min, held) = (self.window_min(), self.last_round.held());
+        if let Some(drain) = &mut self.drain {
+            drain.lost(lost);
+        }
+        if let Some(rivals) = &mut self.rivals {
+            if self.path.is_excess(
+                self.path.round().lost,
+                self.path.round().lost + self.path.round().delivered,
+                self.packet_bytes,
+            ) {
+                rivals.lost(lost, held, window_min);
+                self.bounds.window = rivals.window().min(self.bounds.window);
+            }
+            return;
+        }
         let is_probing = matches!(self.phase, Phase::Refill | Phase::Up);
-        if is_probing && is_heavy(lost.lost_since, lost.in_flight_then, self.packet_bytes) {
+        if is_probing && self.path.is_heavy(lost.lost_since, lost.in_flight_then, self.packet_bytes) {
             self.remember();
             let product = self.path.product(self.bandwidth()).unwrap_or(0);
             self.bounds.inflight_long = lost
