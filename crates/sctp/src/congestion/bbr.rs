@@ -400,15 +400,16 @@ impl Bbr {
         self.is_asked = false;
         let Some(drain) = self.drain.take() else { return };
         self.bounds.window = self.bounds.window.max(self.window_before_drain);
-        let is_crowded = drain.is_new_low() || drain.round_trip().is_some_and(|shortest| self.excess(shortest).is_some());
+        let is_crowded = !drain.is_clear();
+        let is_suspicious = self.crowded_rounds > 0 || self.rivals.is_some() || drain.is_new_low();
         let share = drain.share().unwrap_or(1_000);
-        if is_crowded && share < SHARE_ALONE {
+        if is_crowded && is_suspicious && share < SHARE_ALONE {
             self.patience = EXCESS_ROUNDS;
             self.is_full = true;
             self.strikes += 1;
             self.absences = 0;
-            let is_deep =
-                drain.is_new_low() || drain.round_trip() > self.path.round_trip().map(|shortest| shortest * DEEP);
+            let is_deep = drain.is_new_low()
+                || drain.round_trip() > self.path.round_trip().map(|shortest| shortest * DEEP);
             if self.rivals.is_none() && self.strikes < STRIKES && !is_deep {
                 // It may be one of us who has just come, and does not know yet how much there is.
                 self.crowded_rounds = 0;

@@ -26,6 +26,8 @@ const SHARE_HALF: u64 = 500;
 const SHARE_SMALL: u64 = 350;
 /// A round trip shorter by this, and a part of it, is no accident.
 const NEW_LOW: Duration = Duration::from_millis(2);
+/// A round trip within this of the shortest, and a part of it, is the same.
+const CLEAR: Duration = Duration::from_millis(2);
 /// A window does not grow to more than so much of itself before the share is measured again.
 const GOAL_MAX: u64 = 4;
 /// What a loss leaves of the window (RFC 9438 §4.6).
@@ -236,6 +238,13 @@ impl Drain {
     /// Whether the path has turned out to be shorter than was known: what was there before us had never drained.
     pub(super) fn is_new_low(&self) -> bool {
         self.shortest.is_some_and(|shortest| shortest + shortest / 16 + NEW_LOW < self.least_before)
+    }
+
+    /// Whether the round trip went back to what was known to be the shortest: nobody else queues.
+    pub(super) fn is_clear(&self) -> bool {
+        let Some(shortest) = self.shortest else { return true };
+        let least = self.least_before;
+        shortest <= least + least / 32 + CLEAR && shortest + least / 64 + CLEAR / 2 >= least
     }
 
     /// Bytes a second that were acknowledged before.
