@@ -427,18 +427,24 @@ impl Bbr {
             self.enter(Phase::Compete, now);
             return;
         }
-        if let Some(rivals) = &mut self.rivals {
-            self.absences += 1;
-            if self.absences < STRIKES {
-                // They may just have lost something.
-                rivals.postpone(now);
-                self.enter(Phase::Compete, now);
-                return;
-            }
+        self.absences += 1;
+        let is_certain = self.absences >= STRIKES;
+        if let Some(rivals) = &mut self.rivals
+            && !is_certain
+        {
+            // They may just have lost something.
+            rivals.postpone(now);
+            self.enter(Phase::Compete, now);
+            return;
         }
-        if is_crowded && let Some(shortest) = drain.round_trip() {
+        if !is_crowded {
+            self.absences = 0;
+        } else if is_suspicious && is_certain {
             // Nobody else is there, so this is the path.
-            self.path.set_round_trip(shortest);
+            self.absences = 0;
+            if let Some(shortest) = drain.round_trip() {
+                self.path.set_round_trip(shortest);
+            }
         }
         if self.crowded_rounds > 0 || self.rivals.is_some() {
             // The queue was ours, or of others like us: we had taken too much.
@@ -449,7 +455,6 @@ impl Bbr {
         }
         self.crowded_rounds = 0;
         self.strikes = 0;
-        self.absences = 0;
         self.yielded_from = 0;
         self.rivals = None;
         if self.is_full {
