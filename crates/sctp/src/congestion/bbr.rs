@@ -274,11 +274,8 @@ impl Bbr {
         if is_quiet && !is_heavy {
             self.path.background(round);
         }
-        let is_flooded = round.shortest > self.path.round_trip().map(|shortest| shortest * FLOOD);
-        if self.phase == Phase::Startup && is_flooded {
-            // Ours makes a round trip twice as long at most.
+        if self.phase == Phase::Startup && self.is_flooded(round.shortest) {
             self.is_full = true;
-            self.rivals = Some(Rivals::new(self.round_trip_asked_at, self.bounds.window));
         }
         if !self.is_full && !round.is_app_limited {
             if self.path.bandwidth() >= self.full_bandwidth.saturating_mul(FULL_GROWTH_PERCENT) / 100 {
@@ -317,6 +314,11 @@ impl Bbr {
         }
     }
 
+    /// Whether a round trip is so long that it cannot be our own doing: ours makes it twice as long at most.
+    fn is_flooded(&self, round_trip: Option<Duration>) -> bool {
+        round_trip > self.path.round_trip().map(|shortest| shortest * FLOOD)
+    }
+
     fn remember(&mut self) {
         self.before = Some(self.bounds);
     }
@@ -324,7 +326,10 @@ impl Bbr {
     fn step(&mut self, acknowledged: &Acknowledged, ended: Option<&Round>) {
         let now = acknowledged.now;
         match self.phase {
-            Phase::Startup if self.rivals.is_some() => self.enter(Phase::Compete, now),
+            Phase::Startup if self.is_full && self.is_flooded(self.path.latest()) => {
+                self.rivals = Some(Rivals::new(now, self.bounds.window));
+                self.enter(Phase::Compete, now);
+            }
             Phase::Startup if self.is_full => {
                 // What of the queue is ours will be seen when it drains.
                 let window = self.inflight(self.bandwidth(), 100).unwrap_or(u64::MAX);
@@ -529,9 +534,11 @@ impl Bbr {
             let round_trip = self.path.latest().unwrap_or_default();
             rivals.grow(now, acknowledged.bytes, round_trip, self.packet_bytes);
         }
-        let is_calm = self.last_round.lost == 0 && self.path.round().lost == 0;
+        let is_calm =
+            self.last_round.lost == 0 && self.path.round().lost == 0 && self.last_round.shortest.is_some();
         let is_due = rivals.is_share_stale()
-            || now.since(self.round_trip_asked_at) > PROBE_ROUND_TRIP_INTERVAL.max(round_trip * SHARE_ROUNDS);
+            || now.since(self.round_trip_asked_at) > PROBE_ROUND_TRIP_INTERVAL.max(round_trip * SHARE_ROUNDS)
+            || rivals.is_small() && now.since(self.round_trip_asked_at) > round_trip * SHARE_ROUNDS / 2;
         if is_calm && is_due && rivals.is_steady(now, round_trip * STEADY_ROUNDS) {
             let window = (self.last_round.held().min(self.bounds.window) / 2).max(self.window_min());
             self.drain(acknowledged, window);
@@ -655,7 +662,7 @@ impl Controller for Bbr {
 
     fn lost(&mut self, lost: &Lost) {
         self.path.lost(lost);
-        let (window_min, held) = (self.window_min(), self.last_round.held());
+        let window_min = self.window_min();
         if let Some(drain) = &mut self.drain {
             drain.lost(lost);
         }
@@ -665,7 +672,7 @@ impl Controller for Bbr {
                 self.path.round().lost + self.path.round().delivered,
                 self.packet_bytes,
             ) {
-                rivals.lost(lost, held, window_min);
+                rivals.lost(lost, window_min);
                 self.bounds.window = rivals.window().min(self.bounds.window);
             }
             return;

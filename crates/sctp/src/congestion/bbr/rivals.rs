@@ -32,6 +32,8 @@ const CLEAR: Duration = Duration::from_millis(2);
 const GOAL_MAX: u64 = 4;
 /// What a loss leaves of the window (RFC 9438 §4.6).
 const BETA_PERCENT: u64 = 70;
+/// Who has far less than others gives way less, so that what all give goes to the small.
+const BETA_SMALL_PERCENT: u64 = 85;
 /// A window that grows like Reno's, cut to 70 %, gets as much as Reno's with this many hundredths of a packet a round
 /// trip (RFC 9438 §4.3).
 const FRIENDLY_PERCENT: u64 = 53;
@@ -49,8 +51,6 @@ pub(super) struct Rivals {
     /// Our share of the bottleneck in thousandths, when it was measured.
     share: Option<u64>,
     is_share_stale: bool,
-    /// Where the window stood when the share was measured.
-    base: u64,
     peak: u64,
     reduced_at: Instant,
     /// Since when it grows from what the last loss left.
@@ -69,7 +69,6 @@ impl Rivals {
             goal: u64::MAX,
             share: None,
             is_share_stale: true,
-            base: window,
             peak: window,
             reduced_at: Instant(0),
             grows_since: now,
@@ -91,7 +90,7 @@ impl Rivals {
         let time = u64::try_from(now.since(self.grown_at).as_micros()).unwrap_or(u64::MAX).min(1_000_000);
         self.grown_at = now;
         if self.is_slow_start {
-            self.window = self.window.saturating_add(bytes);
+            self.window = self.window.saturating_add(bytes / 2);
             if self.window >= self.goal {
                 self.end_slow_start(now);
             }
@@ -109,21 +108,23 @@ impl Rivals {
         self.rest %= 1_000_000;
     }
 
-    /// Chunks were lost while the path held `held` bytes of ours. True when that was news.
-    pub(super) fn lost(&mut self, lost: &Lost, held: u64, window_min: u64) -> bool {
+    /// Chunks were lost. True when that was news.
+    pub(super) fn lost(&mut self, lost: &Lost, window_min: u64) -> bool {
         if lost.newest_sent < self.reduced_at {
             return false;
         }
-        if self.is_slow_start {
-            // Half of it, or more, has gone where there was no room.
-            self.window = self.window.min(held.max(self.base));
-        }
+        let keep = if self.is_small() && !self.is_slow_start { BETA_SMALL_PERCENT } else { BETA_PERCENT };
         self.end_slow_start(lost.now);
         self.is_share_stale = true;
-        self.window = (self.window / 100 * BETA_PERCENT).max(window_min);
+        self.window = (self.window / 100 * keep).max(window_min);
         self.reduced_at = lost.now;
         self.grown_at = lost.now;
         true
+    }
+
+    /// Whether our share was far below half when it was measured.
+    pub(super) fn is_small(&self) -> bool {
+        self.share.is_some_and(|share| share < SHARE_SMALL)
     }
 
     /// Whether the window has become another since our share was measured.
@@ -152,7 +153,6 @@ impl Rivals {
         // Others hold as much as would be half.
         self.goal = (self.window / share.max(1) * (1_000 - share)).min(self.window.saturating_mul(GOAL_MAX));
         self.is_slow_start = share < SHARE_SMALL;
-        self.base = self.window;
         if share > SHARE_YIELD {
             self.window = self.goal.max(window_min);
             self.peak = self.peak.min(self.window);
