@@ -134,6 +134,8 @@ pub struct Bbr {
     window_before_drain: u64,
     /// The queue drains for the round trip's sake too.
     is_asked: bool,
+    /// It drains because others may be there.
+    is_suspicious: bool,
     rivals: Option<Rivals>,
     crowded_rounds: u32,
     /// So many of them before we look who it is: more each time that it was nobody.
@@ -184,6 +186,7 @@ impl Bbr {
             drain: None,
             window_before_drain: 0,
             is_asked: false,
+            is_suspicious: false,
             rivals: None,
             crowded_rounds: 0,
             patience: EXCESS_ROUNDS,
@@ -371,6 +374,7 @@ impl Bbr {
             self.up_bytes += acknowledged.bytes.saturating_mul(self.up_step) / self.bounds.window.max(1);
             self.bounds.inflight_long =
                 self.bounds.inflight_long.saturating_add(std::mem::take(&mut self.up_bytes));
+            self.full_rounds = 0;
         }
         let Some(round) = ended else { return };
         if round.shortest.is_some_and(|shortest| self.excess(shortest).is_none())
@@ -406,7 +410,7 @@ impl Bbr {
         let Some(drain) = self.drain.take() else { return };
         self.bounds.window = self.bounds.window.max(self.window_before_drain);
         let is_crowded = !drain.is_clear();
-        let is_suspicious = self.crowded_rounds > 0 || self.rivals.is_some() || drain.is_new_low();
+        let is_suspicious = self.is_suspicious || self.rivals.is_some() || drain.is_new_low();
         let share = drain.share().unwrap_or(1_000);
         if is_crowded && is_suspicious && share < SHARE_ALONE {
             self.patience = EXCESS_ROUNDS;
@@ -429,6 +433,7 @@ impl Bbr {
                 rivals.judge(now, share, window_min);
             }
             self.path.begin_cycle();
+            self.bounds.inflight_long = u64::MAX;
             self.enter(Phase::Compete, now);
             return;
         }
@@ -451,7 +456,7 @@ impl Bbr {
                 self.path.set_round_trip(shortest);
             }
         }
-        if self.crowded_rounds > 0 || self.rivals.is_some() {
+        if self.is_suspicious || self.rivals.is_some() {
             // The queue was ours, or of others like us: we had taken too much.
             self.patience = self.patience.saturating_mul(2).min(PATIENCE_MAX);
             self.is_yielding = true;
@@ -473,6 +478,7 @@ impl Bbr {
     fn drain(&mut self, acknowledged: &Acknowledged, window: u64) {
         let round_trip = self.last_round.shortest.unwrap_or_default();
         self.window_before_drain = self.bounds.window;
+        self.is_suspicious = self.crowded_rounds > 0;
         let held = self.last_round.held().min(acknowledged.in_flight_before);
         let least = self.path.round_trip().unwrap_or_default();
         self.drain = Some(Drain::new(window, held, round_trip, least, self.last_round.rate()));
