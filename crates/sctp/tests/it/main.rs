@@ -5,5 +5,6 @@ mod goodput;
 mod ledger;
 mod life;
 mod pair;
+mod partial;
 mod trace;
 mod world;

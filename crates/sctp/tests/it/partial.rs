@@ -1,0 +1,114 @@
+//! Messages that are given up (RFC 3758, RFC 7496), and what comes after them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_netsim::Traits;
+use millstream_sctp::{Config, Outgoing, Reliability};
+
+use crate::world::World;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn send(world: &mut World, number: u32, bytes: usize, is_unordered: bool, reliability: Reliability) {
+    let bytes = Bytes::from(vec![7; bytes]);
+    let outgoing = Outgoing { stream: 2, ppi: number, bytes, is_unordered, reliability };
+    world.ends[0].association.send(outgoing, world.now).unwrap();
+}
+
+/// A slow path, on which a long message takes some 600 ms.
+fn slow(interleaving: bool) -> World {
+    let config = Config { interleaving, ..Config::default() };
+    let traits = Traits::bottleneck(100_000, 20 * MS, 100 * MS);
+    let mut world = World::with(&config, &config, traits, 5);
+    world.open();
+    world
+}
+
+fn numbers(world: &World) -> Vec<u32> {
+    world.ends[1].received.iter().map(|message| message.ppi).collect()
+}
+
+#[test]
+fn a_message_given_up_with_chunks_on_their_way_does_not_stand_in_the_way_of_the_next() {
+    for interleaving in [false, true] {
+        for is_unordered in [false, true] {
+            let mut world = slow(interleaving);
+            send(&mut world, 1, 60_000, is_unordered, Reliability::Lifetime(200 * MS));
+            send(&mut world, 2, 20_000, is_unordered, Reliability::Reliable);
+            send(&mut world, 3, 10, is_unordered, Reliability::Reliable);
+            world.run(5_000 * MS);
+            let mut received = numbers(&world);
+            if is_unordered {
+                received.sort_unstable();
+            }
+            assert_eq!((world.closed(0), world.closed(1)), (None, None), "interleaved: {interleaving}");
+            assert_eq!(received, [2, 3], "interleaved: {interleaving}, unordered: {is_unordered}");
+        }
+    }
+}
+
+/// All that was sent of it is acknowledged, the window is full, and its time passes: the receiver must hear that the
+/// rest will not come, or it takes the next message for a part of this one, or waits for ever.
+#[test]
+#[ignore = "fails: the peer hears nothing of a message that is given up when all chunks cut from it are acknowledged"]
+fn nor_does_one_of_which_all_chunks_had_arrived() {
+    for interleaving in [false, true] {
+        for is_unordered in [false, true] {
+            let told = format!("interleaved: {interleaving}, unordered: {is_unordered}");
+            let config = Config { interleaving, receive_window_bytes: 80_000, ..Config::default() };
+            let mut world = World::with(&config, &config, Traits { delay: 10 * MS, ..Traits::default() }, 5);
+            world.open();
+            world.ends[1].is_reading = false;
+            send(&mut world, 1, 50_000, is_unordered, Reliability::Reliable);
+            send(&mut world, 2, 60_000, is_unordered, Reliability::Lifetime(200 * MS));
+            send(&mut world, 3, 20_000, is_unordered, Reliability::Reliable);
+            world.run(1_000 * MS);
+            world.ends[1].is_reading = true;
+            world.run(5_000 * MS);
+            assert_eq!((world.closed(0), world.closed(1)), (None, None), "{told}");
+            assert_eq!(numbers(&world), [1, 3], "{told}");
+            assert!(world.is_drained(), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_message_given_up_before_it_began_costs_nothing() {
+    for interleaving in [false, true] {
+        let mut world = slow(interleaving);
+        send(&mut world, 1, 60_000, false, Reliability::Reliable);
+        send(&mut world, 2, 60_000, false, Reliability::Lifetime(100 * MS));
+        send(&mut world, 3, 10, false, Reliability::Reliable);
+        world.run(5_000 * MS);
+        let received = numbers(&world);
+        assert_eq!(received, [1, 3]);
+        assert!(world.ends[0].association.stats().bytes_sent < 62_000);
+    }
+}
+
+/// A chunk that may not be sent again is lost: the rest of its message is given up, and the peer is told.
+#[test]
+fn a_chunk_that_is_not_sent_again_costs_its_message_and_no_other() {
+    for interleaving in [false, true] {
+        for is_unordered in [false, true] {
+            let config = Config { interleaving, ..Config::default() };
+            let traits =
+                Traits { loss_per_million: 50_000, ..Traits::bottleneck(1_000_000, 20 * MS, 300 * MS) };
+            let mut world = World::with(&config, &config, traits, 9);
+            world.open();
+            for number in 0..100 {
+                send(&mut world, number, 3_000, is_unordered, Reliability::Retransmissions(0));
+            }
+            send(&mut world, 100, 3_000, is_unordered, Reliability::Reliable);
+            assert!(world.run_until(20_000 * MS, |world| world.is_drained()));
+            world.run(1_000 * MS);
+            let received = numbers(&world);
+            assert_eq!((world.closed(0), world.closed(1)), (None, None));
+            assert!(received.contains(&100), "what is reliable came not");
+            assert!((70..100).contains(&received.len()), "{} came", received.len());
+            let retransmits = world.ends[0].association.stats().retransmits;
+            assert!(retransmits < 6, "{retransmits} chunks of messages that are sent once");
+        }
+    }
+}
