@@ -97,7 +97,8 @@ fn config(chance: &mut Chance) -> Config {
         send_bytes_max: usize::try_from(scaled(chance, 128 << 10, 2 << 20)).unwrap(),
         packet_bytes_min: bytes_min,
         packet_bytes_max: bytes_max,
-        round_trip_hint: one_in(chance, 3).then_some(100 * MS),
+        // Set below, from what the path takes.
+        round_trip_hint: None,
         congestion: if one_in(chance, 3) { Congestion::NewReno } else { Congestion::Bbr },
         interleaving: !one_in(chance, 3),
         zero_checksum: !one_in(chance, 2),
@@ -162,13 +163,17 @@ impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let chance = &mut chance;
-        let configs = [config(chance), config(chance)];
+        let mut configs = [config(chance), config(chance)];
         let delay = if one_in(chance, 8) { Duration::ZERO } else { millis(chance, 1, 150) };
         // Where no checksums are asked for, DTLS throws away what was damaged.
         let traits = [
             traits(chance, delay, !configs[1].zero_checksum),
             traits(chance, delay, !configs[0].zero_checksum),
         ];
+        for config in &mut configs {
+            let round_trip = 2 * delay + traits[0].jitter + traits[1].jitter;
+            config.round_trip_hint = one_in(chance, 3).then_some(round_trip.max(MS));
+        }
         let begins = match chance.below(4) {
             0 => Begins::Second,
             1 => Begins::Both(millis(chance, 0, 300)),
