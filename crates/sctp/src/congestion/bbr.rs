@@ -40,6 +40,8 @@ const BETA_PERCENT: u64 = 70;
 /// Paced this far below what was measured, so that a queue drains by itself.
 const PACING_MARGIN_PERCENT: u64 = 1;
 
+/// Rounds for which a probe goes on while what it finds is how far a bound may grow.
+const UP_ROUNDS: u64 = 4;
 /// Rounds without a quarter more, after which startup has found all there is.
 const FULL_ROUNDS: u8 = 3;
 /// A bandwidth that still grows does so by this.
@@ -273,7 +275,8 @@ impl Bbr {
 
     fn round_ended(&mut self, round: &Round) {
         let is_heavy = self.path.is_heavy(round.lost, round.lost + round.delivered, self.packet_bytes);
-        let is_quiet = round.longest.is_some_and(|longest| !self.is_crowded(longest));
+        let is_quiet =
+            self.phase == Phase::Cruise && round.longest.is_some_and(|longest| self.excess(longest).is_none());
         if is_quiet && !is_heavy {
             self.path.background(round);
         }
@@ -374,7 +377,9 @@ impl Bbr {
             self.up_bytes += acknowledged.bytes.saturating_mul(self.up_step) / self.bounds.window.max(1);
             self.bounds.inflight_long =
                 self.bounds.inflight_long.saturating_add(std::mem::take(&mut self.up_bytes));
-            self.full_rounds = 0;
+            if self.rounds_in_phase() < UP_ROUNDS {
+                self.full_rounds = 0;
+            }
         }
         let Some(round) = ended else { return };
         if round.shortest.is_some_and(|shortest| self.excess(shortest).is_none())
@@ -553,9 +558,12 @@ impl Bbr {
 
     fn ask_round_trip(&mut self, acknowledged: &Acknowledged, ended: Option<&Round>) {
         let now = acknowledged.now;
-        if let Some(shortest) = ended.and_then(|round| round.shortest) {
+        if let Some((round, shortest)) = ended.and_then(|round| Some((round, round.shortest?))) {
+            let is_overflowing = matches!(self.phase, Phase::Cruise | Phase::Down)
+                && round.longest.is_some_and(|longest| self.excess(longest).is_some())
+                && self.path.is_excess(round.lost, round.lost + round.delivered, self.packet_bytes);
             let weight = match () {
-                () if self.is_crowded(shortest) => EXCESS_ROUNDS.div_ceil(CROWDED_ROUNDS),
+                () if self.is_crowded(shortest) || is_overflowing => EXCESS_ROUNDS.div_ceil(CROWDED_ROUNDS),
                 () if self.excess(shortest).is_some() => 1,
                 () => 0,
             };
