@@ -146,8 +146,9 @@ impl World {
             if done(self) {
                 return true;
             }
-            self.turn();
-            let Some(next) = self.next().filter(|next| *next <= end) else {
+            let is_busy = self.turn();
+            let soon = is_busy.then(|| self.now + Duration::from_micros(1));
+            let Some(next) = self.next().into_iter().chain(soon).min().filter(|next| *next <= end) else {
                 self.now = end;
                 return done(self);
             };
@@ -160,8 +161,9 @@ impl World {
         self.run_until(time, |_| false);
     }
 
-    /// All that happens at this time.
-    pub(crate) fn turn(&mut self) {
+    /// All that happens at this time. Says whether anything did.
+    pub(crate) fn turn(&mut self) -> bool {
+        let mut is_busy = false;
         for at in 0..2 {
             while let Some(datagram) = self.paths[1 - at].receive(self.now) {
                 self.ends[1 - at].ledger.arrived(&datagram, self.now);
@@ -169,13 +171,15 @@ impl World {
                     println!("{:>10} >{at} {}", self.now.0, crate::trace::line(&datagram.bytes));
                 }
                 self.ends[at].association.handle(&datagram.bytes, self.now);
+                is_busy = true;
             }
-            self.drain(at);
+            is_busy |= self.drain(at);
         }
+        is_busy
     }
 
-    /// The end's timers, messages, events and packets.
-    fn drain(&mut self, at: usize) {
+    /// The end's timers, messages, events and packets. Says whether there were packets.
+    fn drain(&mut self, at: usize) -> bool {
         let now = self.now;
         let end = &mut self.ends[at];
         if let Some(since) = end.waiting_since {
@@ -196,7 +200,7 @@ impl World {
         while let Some(event) = end.association.poll_event() {
             end.events.push(event);
         }
-        let mut packet = Vec::new();
+        let (mut packet, before) = (Vec::new(), end.packets);
         while end.association.poll_transmit(now, &mut packet) {
             let longest = end.config.packet_bytes_max.max(end.config.packet_bytes_min);
             assert!(packet.len() <= longest, "a packet of {} bytes where {longest} go", packet.len());
@@ -218,6 +222,7 @@ impl World {
         assert!(packet.is_empty(), "bytes without a packet");
         let due = end.association.next_timeout(now);
         assert!(due.is_none_or(|due| due > now), "a timer is due after all was done: {due:?} at {now:?}");
+        end.packets > before
     }
 
     fn next(&mut self) -> Option<Instant> {
