@@ -100,6 +100,13 @@ impl Ledger {
         self.sendings.len()
     }
 
+    /// Of a packet that has any, rounded up.
+    pub(crate) fn chunks_a_packet(&self) -> usize {
+        let ends = self.packets.iter().skip(1).copied().chain([self.sendings.len()]);
+        let full = self.packets.iter().zip(ends).filter(|(start, end)| *start < end).count();
+        self.sendings.len().div_ceil(full.max(1))
+    }
+
     /// Chunks sent again, each as often as it was.
     pub(crate) fn again(&self) -> usize {
         let mut seen = HashMap::new();

@@ -1,6 +1,8 @@
 //! Associations in pairs, over paths in virtual time.
 #![cfg(test)]
 
+mod accidents;
+mod flow;
 mod goodput;
 mod ledger;
 mod life;

@@ -11,9 +11,9 @@ use crate::world::{End, World};
 /// A sender's timer is never longer than 3 s, and goes off a little late.
 const SILENCE_MAX: Duration = Duration::from_millis(3_100);
 
-/// Chunks sent again on top of what is allowed for: probes of tails whose acknowledgements were lost, and the first of
+/// Packets sent again on top of what is allowed for: probes of tails whose acknowledgements were lost, and the first of
 /// packets that overtake each other.
-const AGAIN_SLACK: usize = 24;
+const AGAIN_PACKETS: usize = 24;
 
 /// Nothing comes that was not sent.
 pub(crate) fn nothing_comes_that_was_not_sent(sent: &[Sent], message: &Message) -> usize {
@@ -77,7 +77,8 @@ pub(crate) fn no_silence_while_data_waits(end: &End, now: Instant, grain: Durati
 pub(crate) fn little_is_sent_again_that_was_not_lost(end: &End, is_orderly: bool) {
     let (again, lost) = (end.ledger.again(), end.ledger.lost());
     let sent = end.ledger.sent_chunks();
-    let allowed = lost * 12 / 10 + AGAIN_SLACK + if is_orderly { 0 } else { sent / 10 };
+    let slack = AGAIN_PACKETS * end.ledger.chunks_a_packet();
+    let allowed = lost * 12 / 10 + slack + if is_orderly { 0 } else { sent / 10 };
     assert!(
         again <= allowed,
         "{again} chunks sent again, {lost} lost of {sent}, {} for nothing, as {:?}: {:?}",
