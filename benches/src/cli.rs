@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -35,6 +36,9 @@ struct Cli {
     /// Short runs, to see that everything works: the figures mean little.
     #[arg(long)]
     short: bool,
+    /// Where plots are written; short runs write none unless they are told where.
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
     /// Lists the scenarios.
     #[arg(long)]
     list: bool,
@@ -65,7 +69,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let bench = Bench::new(cli.runs, cli.short)?;
+    let bench = Bench::new(cli.runs, cli.short, cli.plots)?;
     say(&machine::table())?;
     let is_wanted =
         |scenario: &&Scenario| cli.names.is_empty() || cli.names.iter().any(|name| name == scenario.name);
@@ -111,7 +115,7 @@ mod tests {
         assert!(Cli::try_parse_from(["benches", "nonsense"]).is_err());
         assert!(matches!(
             Cli::try_parse_from(["benches", "end", "source"]).unwrap().part,
-            Some(Part::End(End::Source))
+            Some(Part::End(End::Source { .. }))
         ));
     }
 }

@@ -3,20 +3,25 @@
 //!
 //! ```text
 //! cli ── scenario ──┬── e2e's stage (programs, publishers, browsers)
-//!                   ├── ends (one end of a bare connection, as a process), peer (nginx-rtmp), tap (RTMP)
-//!                   └── cost (/proc), figures, sheet (the table)
+//!                   ├── ends (one end of a bare connection, as a process), baseline (our first transport), path
+//!                   │   (a viewer's, simulated), namespace, peer (nginx-rtmp), tap (RTMP)
+//!                   └── cost (/proc), figures, sheet (the table), plot
 //! ```
 //!
 //! What never belongs here: a bar that a test holds. A figure is measured and told with what it includes.
 #![forbid(unsafe_code)]
 
+mod baseline;
 pub mod cli;
 mod clips;
 mod cost;
 mod ends;
 mod figures;
 mod machine;
+mod namespace;
+mod path;
 mod peer;
+mod plot;
 mod scenario;
 mod sheet;
 mod tap;

@@ -5,25 +5,28 @@ mod memory;
 mod open;
 mod packager;
 mod part;
+mod senders;
 mod start;
 mod transport;
 mod work;
 
 use std::{
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use millstream_e2e::{api::Api, browser, program::Program};
+use millstream_e2e::{api::Api, browser, process::Process, program::Program};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::sheet::Sheet;
+use crate::{namespace::Namespace, sheet::Sheet};
 
 /// Everything there is to measure, in the order in which it is told.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "transport", what: "Bare data channel, as fast as it is taken", run: transport::run },
+    Scenario { name: "senders", what: "Three senders of a data channel, side by side", run: senders::run },
     Scenario { name: "edge", what: "Edge that serves viewers at the stream's pace", run: edge::run },
     Scenario { name: "memory", what: "Memory of the edge per connected viewer", run: memory::run },
     Scenario { name: "open", what: "Time to open a data channel", run: open::run },
@@ -57,12 +60,25 @@ pub(crate) struct Bench {
     pub(crate) short: bool,
     /// For logs and what is made meanwhile.
     pub(crate) folder: TempDir,
+    /// Where plots are kept, if they are.
+    plots: Option<PathBuf>,
     began: Instant,
 }
 
 impl Bench {
-    pub(crate) fn new(runs: u32, short: bool) -> anyhow::Result<Self> {
-        Ok(Self { runs, short, folder: tempfile::tempdir()?, began: Instant::now() })
+    pub(crate) fn new(runs: u32, short: bool, plots: Option<PathBuf>) -> anyhow::Result<Self> {
+        let usual = || (!short).then(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/transport"));
+        let plots = plots.or_else(usual);
+        Ok(Self { runs, short, folder: tempfile::tempdir()?, plots, began: Instant::now() })
+    }
+
+    /// Keeps a plot.
+    fn plot(&self, name: &str, svg: &str) -> anyhow::Result<()> {
+        if let Some(folder) = &self.plots {
+            std::fs::create_dir_all(folder)?;
+            std::fs::write(folder.join(name), svg)?;
+        }
+        Ok(())
     }
 
     /// Tells whoever waits where we are.
@@ -91,9 +107,26 @@ impl Bench {
 
     /// Starts a script of `benches/browser`.
     fn browse(&self, script: &str, argument: &Value) -> anyhow::Result<browser::Script> {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("browser");
-        browser::start_in(&folder, script, argument, self.folder.path())
+        browser::start_in(&scripts(), script, argument, self.folder.path())
     }
+
+    /// Has a page take what `argument` says of `channel.mjs`, in a network namespace or none, and says what it said.
+    fn channel(&self, space: Option<&Namespace>, argument: &Value) -> anyhow::Result<Value> {
+        let mut command = space.map_or_else(|| Command::new("node"), |space| space.command("node"));
+        command.current_dir(scripts()).arg("channel.mjs").arg(argument.to_string());
+        let log = self.folder.path().join("channel.mjs.log");
+        said(&mut Process::start("channel.mjs", &mut command, &log)?)
+    }
+}
+
+/// Longer than what one process measures takes.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What a process said when it has ended, which it must in time.
+fn said(process: &mut Process) -> anyhow::Result<Value> {
+    let status = process.ended(PATIENCE)?;
+    let text = process.finish()?;
+    serde_json::from_str(text.trim_end()).with_context(|| format!("{status}, after {text:?}"))
 }
 
 /// What an edge says of itself.
@@ -124,6 +157,10 @@ impl EdgeStatus {
         }
         Ok(())
     }
+}
+
+fn scripts() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("browser")
 }
 
 /// Gigabytes (10⁹).

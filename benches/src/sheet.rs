@@ -45,6 +45,11 @@ impl Sheet {
         }
     }
 
+    /// The median of a line's values.
+    pub(crate) fn median(&self, what: &str) -> Option<f64> {
+        median(&self.lines.iter().find(|line| line.what == what)?.values)
+    }
+
     /// Adds a sentence on what the figures include.
     pub(crate) fn remark(&mut self, text: impl Into<String>) {
         self.remarks.push(text.into());
