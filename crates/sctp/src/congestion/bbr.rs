@@ -1,20 +1,33 @@
 //! The default: a model of the path instead of a window that halves (after draft-ietf-ccwg-bbr).
 //!
-//! The path is known by two numbers, the most it delivered lately and its shortest round trip. What leaves is paced at
-//! the first, what is in flight is bounded by their product, and a loss of a packet here and there costs nothing. Now
-//! and then the controller sends a little faster to see whether there is more (Refill, Up), gives back what queued
-//! (Down), and every five seconds empties its share of the queue to see the shortest round trip again (`ProbeRtt`).
+//! The path is known by two numbers, the most it delivered lately and its shortest round trip ([`path`]). What leaves
+//! is paced at the first, what is in flight is bounded by their product, and a packet lost here and there costs
+//! nothing. Startup doubles until there is no more. Then each few seconds the controller sends a quarter more to see
+//! whether there is (Refill, Up), gives back what queued (Down), and cruises; and when the shortest round trip has not
+//! been seen for five seconds, it empties its share of the queue to see it again (Drained).
+//!
+//! Where it goes its own way:
+//! - **Loss** counts when it is more than the draft's 2 %, more than chance takes on this path while nothing queues,
+//!   and more than what falls on so few packets by accident. A path that loses 1.5 % is used like one that loses none.
+//! - **Others in the queue** are told from our own doing and from our own kind ([`crowd`], [`drain`]). Beside our own
+//!   kind it gives way until all have the same; beside a TCP that fills the queue it competes with a window like
+//!   theirs, and holds about half ([`rivals`]). The draft starves in long queues and starves others in short ones.
+//! - **A path that falls** to a fraction is believed after a round of heavy loss, without the draft's 30 % steps.
 
 use std::time::Duration;
 
 use millstream_model::Instant;
 
 use self::{
+    crowd::Crowd,
+    drain::Drain,
     path::{Path, Round, bytes_in},
-    rivals::{Drain, Rivals, SHARE_ALONE},
+    rivals::Rivals,
 };
 use super::{Acknowledged, Controller, Lost, Sent, new_reno::INITIAL_PACKETS};
 
+mod crowd;
+mod drain;
 mod path;
 mod rivals;
 
@@ -24,7 +37,6 @@ const WINDOW_PACKETS_MIN: u64 = 4;
 /// Gains in hundredths. Startup doubles what is delivered each round trip (4 ln 2).
 const STARTUP_PACE: u64 = 277;
 const STARTUP_WINDOW: u64 = 200;
-const DRAIN_PACE: u64 = 50;
 const DOWN_PACE: u64 = 90;
 const UP_PACE: u64 = 125;
 const UP_WINDOW: u64 = 225;
@@ -47,41 +59,12 @@ const FULL_ROUNDS: u8 = 3;
 /// A bandwidth that still grows does so by this.
 const FULL_GROWTH_PERCENT: u64 = 125;
 
-/// A round trip not seen again for so long is asked for (`BBR.ProbeRTTInterval`).
-const PROBE_ROUND_TRIP_INTERVAL: Duration = Duration::from_secs(5);
-/// For how long the queue is left to empty (`BBR.ProbeRTTDuration`).
-const PROBE_ROUND_TRIP_TIME: Duration = Duration::from_millis(200);
-
 /// The wait between two probes for bandwidth, of which a part is chance, so that flows do not probe together.
 const PROBE_WAIT: Duration = Duration::from_millis(1_500);
 const PROBE_WAIT_CHANCE_MICROS: u64 = 1_000_000;
 
-/// So much longer than the shortest, and a quarter of it, is a round trip that others have queued in.
-const CROWD: Duration = Duration::from_millis(2);
-/// So much longer than the shortest, and a part of it, is a round trip in which more queues than a little.
-const SLACK: Duration = Duration::from_millis(2);
-const SLACK_DIVISOR: u32 = 16;
-/// So many round trips of that, though we gave way, mean that others do not.
-const EXCESS_ROUNDS: u32 = 10;
-/// So many times in a row it must have been somebody, unless a round trip is so many times the shortest.
-const STRIKES: u32 = 2;
-const DEEP: u32 = 3;
-/// A round trip of so many times the shortest cannot be our own doing.
-const FLOOD: u32 = 5;
-/// However often it was nobody, we look again after so many.
-const PATIENCE_MAX: u32 = 160;
-/// What a round trip of others in the queue leaves of our rate at least: the round trip may have grown by itself.
-const YIELD_PERCENT_MIN: u64 = 70;
-/// Our share is measured again after so many round trips, and sooner when it is no longer what it was.
-const SHARE_ROUNDS: u32 = 16;
-/// For so many round trips nothing must have changed by a jump when the share is measured.
-const STEADY_ROUNDS: u32 = 3;
-/// What each of us keeps in a shared queue.
-const STAKE_PACKETS_MIN: u64 = 3;
-const STAKE_PACKETS_MAX: u64 = 16;
-const STAKE_DIVISOR: u64 = 32;
-/// So many round trips like that are enough to look who it is.
-const CROWDED_ROUNDS: u32 = 3;
+/// After a silence of so long the queue is another.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Peers and batching hosts bunch acknowledgements by so much before the filter has seen it.
 const BUNCH: Duration = Duration::from_millis(2);
@@ -89,7 +72,6 @@ const BUNCH: Duration = Duration::from_millis(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Startup,
-    Drain,
     Down,
     Cruise,
     Refill,
@@ -115,7 +97,6 @@ pub struct Bbr {
     packet_bytes: u64,
     chance: u64,
     phase: Phase,
-    phase_since: Instant,
     phase_round: u64,
     path: Path,
     bounds: Bounds,
@@ -130,30 +111,12 @@ pub struct Bbr {
     /// What of `inflight_long` may be added next in Up, and how fast.
     up_bytes: u64,
     up_step: u64,
-    round_trip_asked_at: Instant,
-    round_trip_asked: Option<Duration>,
     drain: Option<Drain>,
-    window_before_drain: u64,
-    /// The queue drains for the round trip's sake too.
-    is_asked: bool,
-    /// It drains because others may be there.
-    is_suspicious: bool,
     rivals: Option<Rivals>,
-    crowded_rounds: u32,
-    /// So many of them before we look who it is: more each time that it was nobody.
-    patience: u32,
-    /// Times in a row that it was somebody.
-    strikes: u32,
-    /// Times in a row that it was nobody any more.
-    absences: u32,
-    /// Cruises below what the model says, because more than ours is in the queue.
-    is_yielding: bool,
-    /// What the path held of ours when we began to give way.
-    yielded_from: u64,
-    yielded_rate: u64,
+    crowd: Crowd,
     last_round: Round,
+    acknowledged_at: Instant,
     is_idle: bool,
-    heavy_rounds: u8,
 }
 
 impl Bbr {
@@ -166,7 +129,6 @@ impl Bbr {
             packet_bytes,
             chance: seed,
             phase: Phase::Startup,
-            phase_since: Instant(0),
             phase_round: 0,
             path: Path::new(),
             bounds: Bounds {
@@ -183,23 +145,12 @@ impl Bbr {
             probe_at: Instant(0),
             up_bytes: 0,
             up_step: 0,
-            round_trip_asked_at: Instant(0),
-            round_trip_asked: None,
             drain: None,
-            window_before_drain: 0,
-            is_asked: false,
-            is_suspicious: false,
             rivals: None,
-            crowded_rounds: 0,
-            patience: EXCESS_ROUNDS,
-            strikes: 0,
-            absences: 0,
-            is_yielding: false,
-            yielded_from: 0,
-            yielded_rate: 0,
+            crowd: Crowd::new(),
             last_round: Round::default(),
+            acknowledged_at: Instant(0),
             is_idle: false,
-            heavy_rounds: 0,
         }
     }
 
@@ -219,9 +170,8 @@ impl Bbr {
         Some((product.saturating_mul(percent) / 100).saturating_add(bunch).max(self.window_min()))
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) {
+    fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.phase_since = now;
         self.phase_round = self.path.rounds();
     }
 
@@ -241,7 +191,7 @@ impl Bbr {
     fn enter_down(&mut self, now: Instant) {
         self.wait(now);
         self.path.begin_cycle();
-        self.enter(Phase::Down, now);
+        self.enter(Phase::Down);
     }
 
     fn wait(&mut self, now: Instant) {
@@ -249,21 +199,20 @@ impl Bbr {
         self.probe_at = now + PROBE_WAIT + chance;
     }
 
-    fn enter_refill(&mut self, now: Instant) {
-        if !self.is_yielding {
+    fn enter_refill(&mut self) {
+        if !self.crowd.is_yielding {
             self.bounds.bandwidth_short = u64::MAX;
         }
         self.bounds.inflight_short = u64::MAX;
-        self.heavy_rounds = 0;
-        self.enter(Phase::Refill, now);
+        self.enter(Phase::Refill);
     }
 
-    fn enter_up(&mut self, now: Instant) {
+    fn enter_up(&mut self) {
         self.up_bytes = 0;
         self.up_step = self.packet_bytes;
         self.full_rounds = 0;
         self.full_bandwidth = self.path.bandwidth();
-        self.enter(Phase::Up, now);
+        self.enter(Phase::Up);
     }
 
     fn has_headroom(&self, in_flight: u64) -> bool {
@@ -275,8 +224,8 @@ impl Bbr {
 
     fn round_ended(&mut self, round: &Round) {
         let is_heavy = self.path.is_heavy(round.lost, round.lost + round.delivered, self.packet_bytes);
-        let is_quiet =
-            self.phase == Phase::Cruise && round.longest.is_some_and(|longest| self.excess(longest).is_none());
+        let is_quiet = self.phase == Phase::Cruise
+            && round.longest.is_some_and(|longest| self.excess(longest).is_none());
         if is_quiet && !is_heavy {
             self.path.background(round);
         }
@@ -305,12 +254,10 @@ impl Bbr {
                 let product = self.path.product(self.path.bandwidth()).unwrap_or(0);
                 self.bounds.inflight_long = product.max(round.arrived).max(self.window_min());
             }
-            Phase::Refill | Phase::Up => {}
-            Phase::Compete => {}
+            Phase::Refill | Phase::Up | Phase::Compete => {}
             Phase::Drained if self.rivals.is_some() => {}
-            Phase::Drain | Phase::Down | Phase::Cruise | Phase::Drained => {
+            Phase::Down | Phase::Cruise | Phase::Drained => {
                 self.remember();
-                self.heavy_rounds = self.heavy_rounds.saturating_add(1);
                 let keep = if round.lost > round.delivered / 4 { 0 } else { BETA_PERCENT };
                 let bandwidth = self.bandwidth() / 100 * keep;
                 self.bounds.bandwidth_short = round.bandwidth.max(bandwidth);
@@ -318,11 +265,6 @@ impl Bbr {
                 self.bounds.inflight_short = round.arrived.max(inflight).max(self.window_min());
             }
         }
-    }
-
-    /// Whether a round trip is so long that it cannot be our own doing: ours makes it twice as long at most.
-    fn is_flooded(&self, round_trip: Option<Duration>) -> bool {
-        round_trip > self.path.round_trip().map(|shortest| shortest * FLOOD)
     }
 
     fn remember(&mut self) {
@@ -334,7 +276,7 @@ impl Bbr {
         match self.phase {
             Phase::Startup if self.is_full && self.is_flooded(self.path.latest()) => {
                 self.rivals = Some(Rivals::new(now, self.bounds.window));
-                self.enter(Phase::Compete, now);
+                self.enter(Phase::Compete);
             }
             Phase::Startup if self.is_full => {
                 // What of the queue is ours will be seen when it drains.
@@ -342,26 +284,20 @@ impl Bbr {
                 self.drain(acknowledged, window);
             }
             Phase::Startup => {}
-            Phase::Drain => {
-                let target = self.inflight(self.bandwidth(), 100).unwrap_or(u64::MAX);
-                if acknowledged.in_flight <= target {
-                    self.enter_down(now);
-                }
-            }
-            Phase::Down if now >= self.probe_at => self.enter_refill(now),
+            Phase::Down if now >= self.probe_at => self.enter_refill(),
             Phase::Down => {
                 if self.has_headroom(acknowledged.in_flight) {
-                    self.enter(Phase::Cruise, now);
+                    self.enter(Phase::Cruise);
                 }
             }
             Phase::Cruise => {
                 if now >= self.probe_at {
-                    self.enter_refill(now);
+                    self.enter_refill();
                 }
             }
             Phase::Refill => {
                 if self.rounds_in_phase() >= 1 {
-                    self.enter_up(now);
+                    self.enter_up();
                 }
             }
             Phase::Up => self.step_up(acknowledged, ended),
@@ -386,7 +322,7 @@ impl Bbr {
             && self.rounds_in_phase() >= 2
         {
             // A quarter more, and nothing queues: there is room for all.
-            self.is_yielding = false;
+            self.crowd.is_yielding = false;
             self.bounds.bandwidth_short = u64::MAX;
         }
         self.up_step = self.up_step.saturating_mul(2);
@@ -403,203 +339,20 @@ impl Bbr {
         }
     }
 
-    fn step_drained(&mut self, acknowledged: &Acknowledged) {
-        let now = acknowledged.now;
-        let time = if self.is_asked { PROBE_ROUND_TRIP_TIME } else { Duration::ZERO };
-        let Some(drain) = &mut self.drain else { return };
-        if !drain.is_over(acknowledged, &mut self.path, time) {
-            return;
-        }
-        self.round_trip_asked_at = now;
-        self.is_asked = false;
-        let Some(drain) = self.drain.take() else { return };
-        self.bounds.window = self.bounds.window.max(self.window_before_drain);
-        let is_crowded = !drain.is_clear();
-        let is_suspicious = self.is_suspicious || self.rivals.is_some() || drain.is_new_low();
-        let share = drain.share().unwrap_or(1_000);
-        if is_crowded && is_suspicious && share < SHARE_ALONE {
-            self.patience = EXCESS_ROUNDS;
-            self.is_full = true;
-            self.strikes += 1;
-            self.absences = 0;
-            let is_deep = drain.is_new_low()
-                || drain.round_trip() > self.path.round_trip().map(|shortest| shortest * DEEP);
-            if self.rivals.is_none() && self.strikes < STRIKES && !is_deep {
-                // It may be one of us who has just come, and does not know yet how much there is.
-                self.crowded_rounds = 0;
-                self.wait(now);
-                self.enter(Phase::Cruise, now);
-                return;
-            }
-            let window_min = self.window_min();
-            let window = self.window_before_drain.max(self.yielded_from);
-            let rivals = self.rivals.get_or_insert_with(|| Rivals::new(now, window));
-            if !drain.is_disturbed {
-                rivals.judge(now, share, window_min);
-            }
-            self.path.begin_cycle();
-            self.bounds.inflight_long = u64::MAX;
-            self.enter(Phase::Compete, now);
-            return;
-        }
-        self.absences += 1;
-        let is_certain = self.absences >= STRIKES;
-        if let Some(rivals) = &mut self.rivals
-            && !is_certain
-        {
-            // They may just have lost something.
-            rivals.postpone(now);
-            self.enter(Phase::Compete, now);
-            return;
-        }
-        if !is_crowded {
-            self.absences = 0;
-        } else if is_suspicious && is_certain {
-            // Nobody else is there, so this is the path.
-            self.absences = 0;
-            if let Some(shortest) = drain.round_trip() {
-                self.path.set_round_trip(shortest);
-            }
-        }
-        if self.is_suspicious || self.rivals.is_some() {
-            // The queue was ours, or of others like us: we had taken too much.
-            self.patience = self.patience.saturating_mul(2).min(PATIENCE_MAX);
-            self.is_yielding = true;
-            self.bounds.bandwidth_short = drain.rate();
-            self.yielded_rate = drain.rate();
-        }
-        self.crowded_rounds = 0;
-        self.strikes = 0;
-        self.yielded_from = 0;
-        self.rivals = None;
-        if self.is_full {
-            self.wait(now);
-            self.enter(Phase::Cruise, now);
-        } else {
-            self.enter(Phase::Startup, now);
-        }
-    }
-
-    fn drain(&mut self, acknowledged: &Acknowledged, window: u64) {
-        let round_trip = self.last_round.shortest.unwrap_or_default();
-        self.window_before_drain = self.bounds.window;
-        self.is_suspicious = self.crowded_rounds > 0;
-        let held = self.last_round.held().min(acknowledged.in_flight_before);
-        let least = self.path.round_trip().unwrap_or_default();
-        self.drain = Some(Drain::new(window, held, round_trip, least, self.last_round.rate()));
-        self.enter(Phase::Drained, acknowledged.now);
-    }
-
-    /// How much longer than the shortest a round trip is when more queues than a little: none when it is not.
-    fn excess(&self, round_trip: Duration) -> Option<Duration> {
-        let shortest = self.path.round_trip()?;
-        let excess = round_trip.saturating_sub(shortest);
-        // What several of us keep in the queue takes as long as what each of them keeps at its own rate.
-        let stakes = Duration::from_micros(self.stake().saturating_mul(1_500_000) / self.bandwidth().max(1));
-        (excess > shortest / SLACK_DIVISOR + SLACK + stakes).then_some(excess)
-    }
-
-    /// Whether a round trip is longer than our own probing makes it.
-    fn is_crowded(&self, round_trip: Duration) -> bool {
-        self.path.round_trip().is_some_and(|shortest| round_trip > shortest + shortest / 4 + CROWD)
-    }
-
-    /// Bytes that each of us keeps in a queue that several share: the same for all, so that who has little gains.
-    fn stake(&self) -> u64 {
-        let product = self.path.product(self.bandwidth()).unwrap_or(0);
-        (STAKE_PACKETS_MIN * self.packet_bytes + product / STAKE_DIVISOR)
-            .min(STAKE_PACKETS_MAX * self.packet_bytes)
-    }
-
-    fn cruise_round(&mut self, round: &Round) {
-        let Some(least) = self.path.round_trip() else { return };
-        if round.is_app_limited {
-            return;
-        }
-        if round.shortest.is_some_and(|shortest| self.excess(shortest).is_some()) {
-            if !self.is_yielding {
-                self.is_yielding = true;
-                self.yielded_from = round.held();
-                self.yielded_rate = round.rate();
-            }
-            let least = (self.bandwidth() / 100 * YIELD_PERCENT_MIN).max(self.yielded_rate / 2);
-            self.bounds.bandwidth_short =
-                round.sent_rate().max(least).min(self.path.bandwidth()).max(self.packet_bytes);
-        } else if self.is_yielding {
-            let micros = u64::try_from(least.as_micros()).unwrap_or(u64::MAX).max(1);
-            let step = (self.stake() / 2).saturating_mul(1_000_000) / micros;
-            self.bounds.bandwidth_short = self.bounds.bandwidth_short.saturating_add(step);
-            if self.bounds.bandwidth_short >= self.path.bandwidth() {
-                self.is_yielding = false;
-                self.bounds.bandwidth_short = u64::MAX;
-            }
-        }
-    }
-
-    fn compete(&mut self, acknowledged: &Acknowledged) {
-        let now = acknowledged.now;
-        let round_trip = self.last_round.shortest.unwrap_or_default();
-        let is_used = acknowledged.in_flight_before >= self.bounds.window / 2;
-        let Some(rivals) = &mut self.rivals else { return };
-        if is_used {
-            let round_trip = self.path.latest().unwrap_or_default();
-            rivals.grow(now, acknowledged.bytes, round_trip, self.packet_bytes);
-        }
-        let is_calm =
-            self.last_round.lost == 0 && self.path.round().lost == 0 && self.last_round.shortest.is_some();
-        let is_due = rivals.is_share_stale()
-            || now.since(self.round_trip_asked_at) > PROBE_ROUND_TRIP_INTERVAL.max(round_trip * SHARE_ROUNDS)
-            || rivals.is_small() && now.since(self.round_trip_asked_at) > round_trip * SHARE_ROUNDS / 2;
-        if is_calm && is_due && rivals.is_steady(now, round_trip * STEADY_ROUNDS) {
-            let window = (self.last_round.held().min(self.bounds.window) / 2).max(self.window_min());
-            self.drain(acknowledged, window);
-        }
-    }
-
-    fn ask_round_trip(&mut self, acknowledged: &Acknowledged, ended: Option<&Round>) {
-        let now = acknowledged.now;
-        if let Some((round, shortest)) = ended.and_then(|round| Some((round, round.shortest?))) {
-            let is_overflowing = matches!(self.phase, Phase::Cruise | Phase::Down)
-                && round.longest.is_some_and(|longest| self.excess(longest).is_some())
-                && self.path.is_excess(round.lost, round.lost + round.delivered, self.packet_bytes);
-            let weight = match () {
-                () if self.is_crowded(shortest) || is_overflowing => EXCESS_ROUNDS.div_ceil(CROWDED_ROUNDS),
-                () if self.excess(shortest).is_some() => 1,
-                () => 0,
-            };
-            self.crowded_rounds = if weight > 0 { self.crowded_rounds + weight } else { 0 };
-        }
-        let Some(sample) = acknowledged.round_trip else { return };
-        if matches!(self.phase, Phase::Drained | Phase::Compete) {
-            return;
-        }
-        let is_stale = now.since(self.round_trip_asked_at) > PROBE_ROUND_TRIP_INTERVAL;
-        if is_stale || self.round_trip_asked.is_none_or(|asked| sample <= asked) {
-            self.round_trip_asked = Some(sample);
-            self.round_trip_asked_at = now;
-        }
-        let is_suspicious =
-            matches!(self.phase, Phase::Cruise | Phase::Down) && self.crowded_rounds >= self.patience;
-        if (is_stale && !self.is_idle) || is_suspicious {
-            let window = self.inflight(self.bandwidth(), PROBE_ROUND_TRIP_WINDOW).unwrap_or(u64::MAX);
-            self.drain(acknowledged, window);
-            self.is_asked = true;
-        }
-        self.is_idle = false;
-    }
-
     fn set_window(&mut self, acknowledged: &Acknowledged) {
         if let Some(rivals) = &self.rivals {
-            self.bounds.window = self.drain.as_ref().map_or(rivals.window(), |drain| drain.window);
+            // After a timeout the window comes back by what is acknowledged.
+            let grown = self.bounds.window.saturating_add(acknowledged.bytes);
+            self.bounds.window = self.drain.as_ref().map_or(rivals.window(), |drain| drain.window).min(grown);
             return;
         }
         let percent = match self.phase {
-            Phase::Startup | Phase::Drain => STARTUP_WINDOW,
+            Phase::Startup => STARTUP_WINDOW,
             Phase::Up => UP_WINDOW,
             Phase::Down | Phase::Cruise | Phase::Refill | Phase::Drained | Phase::Compete => CRUISE_WINDOW,
         };
         let Some(mut model) = self.inflight(self.bandwidth(), percent) else { return };
-        if self.phase == Phase::Cruise && self.is_yielding {
+        if self.phase == Phase::Cruise && self.crowd.is_yielding {
             model = self.path.product(self.bandwidth()).unwrap_or(model).saturating_add(self.stake());
         }
         let model = model.saturating_add(self.path.extra());
@@ -612,7 +365,7 @@ impl Bbr {
         let long = match self.phase {
             Phase::Startup => u64::MAX,
             Phase::Refill | Phase::Up => self.bounds.inflight_long,
-            Phase::Drain | Phase::Down | Phase::Cruise | Phase::Drained | Phase::Compete => {
+            Phase::Down | Phase::Cruise | Phase::Drained | Phase::Compete => {
                 self.bounds.inflight_long - self.bounds.inflight_long / 100 * HEADROOM_PERCENT
             }
         };
@@ -627,14 +380,14 @@ impl Bbr {
         if let (Some(rivals), Some(round_trip)) = (&self.rivals, round_trip.or(self.path.latest())) {
             let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX).max(1);
             let gain = if rivals.is_slow_start() { 200 } else { 125 };
-            self.pace = Some((self.bounds.window * gain).saturating_mul(10_000) / micros);
+            let pace = self.bounds.window.saturating_mul(gain * 10_000) / micros;
+            self.pace = Some(pace.max(self.packet_bytes));
             return;
         }
         let gain = match self.phase {
             Phase::Startup => STARTUP_PACE,
-            Phase::Drain => DRAIN_PACE,
             Phase::Down => DOWN_PACE,
-            Phase::Cruise if self.is_yielding => YIELD_PACE,
+            Phase::Cruise if self.crowd.is_yielding => YIELD_PACE,
             Phase::Cruise | Phase::Refill | Phase::Drained | Phase::Compete => 100,
             Phase::Up => UP_PACE,
         };
@@ -659,10 +412,17 @@ impl Controller for Bbr {
         if sent.in_flight <= sent.bytes {
             self.is_idle = true;
             self.path.idle(sent.now);
+            // Whoever shared the queue before a silence may be gone.
+            if self.rivals.is_some() && sent.now.since(self.acknowledged_at) > SILENCE {
+                self.rivals = None;
+                self.drain = None;
+                self.enter(Phase::Cruise);
+            }
         }
     }
 
     fn acknowledged(&mut self, acknowledged: &Acknowledged) {
+        self.acknowledged_at = acknowledged.now;
         let ended = self.path.acknowledged(acknowledged, self.bandwidth());
         if let Some(round) = &ended {
             self.round_ended(round);
@@ -704,12 +464,18 @@ impl Controller for Bbr {
         }
     }
 
-    fn timed_out(&mut self, _now: Instant) {
+    fn timed_out(&mut self, now: Instant) {
         self.remember();
         self.bounds.window = self.window_min();
+        if let Some(rivals) = &mut self.rivals {
+            rivals.reduce(now, WINDOW_PACKETS_MIN * self.packet_bytes);
+        }
     }
 
     fn spurious(&mut self, _now: Instant) {
+        if let Some(rivals) = &mut self.rivals {
+            rivals.restore();
+        }
         let Some(before) = self.before.take() else { return };
         self.bounds.window = self.bounds.window.max(before.window);
         self.bounds.inflight_long = self.bounds.inflight_long.max(before.inflight_long);

@@ -1,21 +1,17 @@
-//! Others in the queue: how they are noticed, and how much of the queue is taken beside them.
+//! A window beside those of others, who fill the queue until something is lost.
 //!
-//! A window that follows a model gives way to one that fills the queue. So when the queue does not drain though ours
-//! is gone, the window becomes one of theirs: it grows until something is lost, and is cut to 70 %, as CUBIC does.
-//!
-//! What share of the bottleneck is ours can be measured. In a queue that never runs dry, taking `D` bytes out of it
-//! shortens every round trip by `D / C`, where `C` is the bottleneck's rate. We do that anyway, to see whether others
-//! are still there ([`Drain`]), and know our own rate `b`: `b / C`, our share, is what the round trip was shortened by
-//! times `b / D`. A share of all means that the queue is ours alone; a share beyond half is given back.
+//! It grows like CUBIC's (RFC 9438) and is cut to 70 % like CUBIC's, so beside CUBIC it needs nothing else to keep its
+//! half. To get there, and beside whoever grows slower, it goes by the share of the bottleneck that is ours, which
+//! [`super::drain`] measures now and then. With a third or less it grows by half in a round trip, as somebody new
+//! would, to where half would be, and a loss costs it half as much as others. With half it grows like Reno's, and what
+//! is beyond half it gives back at once. A share of half beside several others is too much, and does not last:
+//! losses and CUBIC's growth decide then, as they do among TCPs.
 
 use std::time::Duration;
 
 use millstream_model::Instant;
 
-use super::{
-    super::{Acknowledged, Lost},
-    path::{Path, bytes_in},
-};
+use super::super::Lost;
 
 /// A share of the bottleneck in thousandths, from which on nobody else counts.
 pub(super) const SHARE_ALONE: u64 = 800;
@@ -24,10 +20,6 @@ const SHARE_YIELD: u64 = 550;
 const SHARE_HALF: u64 = 500;
 /// A share in thousandths below which the window grows as fast as that of someone who comes new.
 const SHARE_SMALL: u64 = 350;
-/// A round trip shorter by this, and a part of it, is no accident.
-const NEW_LOW: Duration = Duration::from_millis(2);
-/// A round trip within this of the shortest, and a part of it, is the same.
-const CLEAR: Duration = Duration::from_millis(2);
 /// A window does not grow to more than so much of itself before the share is measured again.
 const GOAL_MAX: u64 = 4;
 /// What a loss leaves of the window (RFC 9438 §4.6).
@@ -113,13 +105,23 @@ impl Rivals {
         if lost.newest_sent < self.reduced_at {
             return false;
         }
+        self.reduce(lost.now, window_min);
+        true
+    }
+
+    /// Takes the cut for a loss.
+    pub(super) fn reduce(&mut self, now: Instant, window_min: u64) {
         let keep = if self.is_small() && !self.is_slow_start { BETA_SMALL_PERCENT } else { BETA_PERCENT };
-        self.end_slow_start(lost.now);
+        self.end_slow_start(now);
         self.is_share_stale = true;
         self.window = (self.window / 100 * keep).max(window_min);
-        self.reduced_at = lost.now;
-        self.grown_at = lost.now;
-        true
+        self.reduced_at = now;
+        self.grown_at = now;
+    }
+
+    /// The last cut was for nothing.
+    pub(super) fn restore(&mut self) {
+        self.window = self.window.max(self.peak);
     }
 
     /// Whether our share was far below half when it was measured.
@@ -175,101 +177,13 @@ impl Rivals {
     }
 }
 
-/// A moment in which we hold half of what we held, to see what the queue does.
-#[derive(Debug, Clone)]
-pub(super) struct Drain {
-    /// What may be in flight meanwhile.
-    pub(super) window: u64,
-    round_trip_before: Duration,
-    least_before: Duration,
-    in_flight_before: u64,
-    rate_before: u64,
-    shortest: Option<Duration>,
-    until: Option<(Instant, u64)>,
-    reached_at: Option<Instant>,
-    /// The queue overflowed meanwhile: others gave way too.
-    pub(super) is_disturbed: bool,
-}
-
-impl Drain {
-    pub(super) fn new(window: u64, in_flight: u64, round_trip: Duration, least: Duration, rate: u64) -> Self {
-        Self {
-            window,
-            round_trip_before: round_trip,
-            least_before: least,
-            in_flight_before: in_flight,
-            rate_before: rate,
-            shortest: None,
-            until: None,
-            reached_at: None,
-            is_disturbed: false,
-        }
-    }
-
-    /// Takes in an acknowledgement. True when the queue has been seen without ours, for `time` and a round trip.
-    pub(super) fn is_over(&mut self, acknowledged: &Acknowledged, path: &mut Path, time: Duration) -> bool {
-        let now = acknowledged.now;
-        if let Some(sample) = acknowledged.round_trip {
-            self.shortest = Some(self.shortest.map_or(sample, |shortest| shortest.min(sample)));
-        }
-        match self.until {
-            None if acknowledged.in_flight <= self.window => {
-                // The round trip under way began when the queue was still ours.
-                path.begin_round(now, acknowledged.delivered);
-                self.reached_at = Some(now);
-                self.until = Some((now + time, path.rounds() + 1));
-                false
-            }
-            None => false,
-            Some((until, round)) => now >= until && path.rounds() >= round,
-        }
-    }
-
-    /// Takes in a loss.
-    pub(super) fn lost(&mut self, lost: &Lost) {
-        self.is_disturbed |= self.reached_at.is_some_and(|at| lost.newest_sent >= at);
-    }
-
-    /// The shortest round trip meanwhile.
-    pub(super) fn round_trip(&self) -> Option<Duration> {
-        self.shortest
-    }
-
-    /// Whether the path has turned out to be shorter than was known: what was there before us had never drained.
-    pub(super) fn is_new_low(&self) -> bool {
-        self.shortest.is_some_and(|shortest| shortest + shortest / 16 + NEW_LOW < self.least_before)
-    }
-
-    /// Whether the round trip went back to what was known to be the shortest: nobody else queues.
-    pub(super) fn is_clear(&self) -> bool {
-        let Some(shortest) = self.shortest else { return true };
-        let least = self.least_before;
-        shortest <= least + least / 32 + CLEAR && shortest + least / 64 + CLEAR / 2 >= least
-    }
-
-    /// Bytes a second that were acknowledged before.
-    pub(super) fn rate(&self) -> u64 {
-        self.rate_before
-    }
-
-    /// Our share of the bottleneck, in thousandths.
-    pub(super) fn share(&self) -> Option<u64> {
-        let shortened = self.round_trip_before.saturating_sub(self.shortest?);
-        let taken = self.in_flight_before.saturating_sub(self.window);
-        (bytes_in(self.rate_before, shortened) * 1_000).checked_div(taken).map(|share| share.min(1_000))
-    }
-}
-
 /// The whole part of the third root.
 fn cube_root(number: u64) -> u64 {
     let (mut low, mut high) = (0u64, 2_642_246);
     while low < high {
         let middle = (low + high).div_ceil(2);
-        if middle.saturating_mul(middle).saturating_mul(middle) <= number {
-            low = middle
-        } else {
-            high = middle - 1
-        }
+        let is_below = middle.saturating_mul(middle).saturating_mul(middle) <= number;
+        (low, high) = if is_below { (middle, high) } else { (low, middle - 1) };
     }
     low
 }
