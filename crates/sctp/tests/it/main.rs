@@ -3,10 +3,13 @@
 
 mod accidents;
 mod flow;
+mod forged;
 mod goodput;
 mod ledger;
 mod life;
 mod pair;
 mod partial;
+mod peers;
+mod setup;
 mod trace;
 mod world;
