@@ -48,4 +48,5 @@ pub use connection::{
     Channel, CloseReason, Closed, Connection, MESSAGE_BYTES_MAX, Message, SendError, Stats,
 };
 pub use dial::dial;
+pub use link::dtls;
 pub use listen::Listener;

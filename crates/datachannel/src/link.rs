@@ -17,7 +17,7 @@ use crate::{
 };
 
 mod allowance;
-pub(crate) mod dtls;
+pub mod dtls;
 pub(crate) mod records;
 mod screen;
 mod sctp;

@@ -24,7 +24,7 @@ mod x509;
 
 use handshake::{Handshake, Outcome, Progress};
 pub(crate) use provider::signing_key;
-pub(crate) use record::SealError;
+pub use record::SealError;
 use record::{Opener, Sealer};
 use records::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, VERSION};
 pub(crate) use x509::public_key;
@@ -37,7 +37,7 @@ const HANDSHAKE_FAILURE: u8 = 40;
 
 /// What every handshake of one side shares.
 #[derive(Clone)]
-pub(crate) struct Setup {
+pub struct Setup {
     /// For servers that answer a ClientHello at once, and for clients.
     direct: Arc<dimpl::Config>,
     /// For servers that ask for a cookie first.
@@ -46,17 +46,29 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(certificate: &Certificate) -> Result<Self, CertificateError> {
+    /// For handshakes that show `certificate`.
+    ///
+    /// # Errors
+    ///
+    /// When the engine finds its cryptography wanting.
+    pub fn new(certificate: &Certificate) -> Result<Self, CertificateError> {
         let (direct, cautious) = (handshake::config(false)?, handshake::config(true)?);
         let (der, key) = (certificate.der().to_vec(), certificate.key().to_vec());
         let certificate = Arc::new(dimpl::DtlsCertificate { certificate: der, private_key: key });
         Ok(Self { direct, cautious, certificate })
     }
+
+    /// The engine alone, as the server that it is first. For measuring.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn engine(&self, now: Instant) -> dimpl::Dtls {
+        dimpl::Dtls::new_12(self.direct.clone(), (*self.certificate).clone(), now)
+    }
 }
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// By [`Dtls::stop`].
     Local,
     /// By the peer's close_notify or fatal alert.
@@ -68,7 +80,7 @@ pub(crate) enum Ended {
 }
 
 /// DTLS with one peer. The caller knows its address; this does not.
-pub(crate) struct Dtls {
+pub struct Dtls {
     stage: Stage,
     /// The client's: the only certificate it takes.
     expected: Option<Fingerprint>,
@@ -95,12 +107,14 @@ struct Open {
 impl Dtls {
     /// Waits for a ClientHello. Asks for a cookie before it does any work or keeps anything, if `has_cookies`; else
     /// only for one so short that the answer would be more than three times as long.
-    pub(crate) fn server(setup: &Setup, has_cookies: bool) -> Self {
+    #[must_use]
+    pub fn server(setup: &Setup, has_cookies: bool) -> Self {
         Self::new(Stage::Handshake(Box::new(Handshake::server(setup, has_cookies))), None)
     }
 
     /// Starts a handshake with a peer that must show `expected`.
-    pub(crate) fn client(setup: &Setup, expected: Fingerprint, now: Instant) -> Self {
+    #[must_use]
+    pub fn client(setup: &Setup, expected: Fingerprint, now: Instant) -> Self {
         Self::new(Stage::Handshake(Box::new(Handshake::client(setup, now))), Some(expected))
     }
 
@@ -111,7 +125,7 @@ impl Dtls {
     /// Takes a datagram, which becomes garbage, and hands the plaintext of each record of application data in it to
     /// `plaintext`. Says whether something in it was authentic: made by the peer, and new. A handshake that is not
     /// through proves nothing.
-    pub(crate) fn handle(
+    pub fn handle(
         &mut self,
         datagram: &mut [u8],
         now: Instant,
@@ -137,17 +151,13 @@ impl Dtls {
     /// # Errors
     ///
     /// See [`SealError`]; `out` is then as it was. [`SealError::Exhausted`] is for ever: end the connection.
-    pub(crate) fn seal(
-        &mut self,
-        out: &mut Vec<u8>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), SealError> {
+    pub fn seal(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), SealError> {
         let Stage::Open(open) = &mut self.stage else { return Err(SealError::NotOpen) };
         open.sealer.seal(APPLICATION_DATA, out, write)
     }
 
     /// Hands every datagram to `send` that is not application data: flights of the handshake, alerts.
-    pub(crate) fn transmit(&mut self, send: &mut dyn FnMut(&[u8])) {
+    pub fn transmit(&mut self, send: &mut dyn FnMut(&[u8])) {
         if let Stage::Handshake(handshake) = &mut self.stage {
             handshake.transmit(send);
             self.is_proven |= handshake.is_proven();
@@ -158,14 +168,16 @@ impl Dtls {
     }
 
     /// When [`Dtls::handle_timeout`] is due.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Handshake(handshake) => handshake.next_timeout(),
             Stage::Open(_) | Stage::Over => None,
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due at `now`: sends a flight again, or gives up.
+    pub fn handle_timeout(&mut self, now: Instant) {
         if let Stage::Handshake(handshake) = &mut self.stage
             && let Progress::Failed(ended) = handshake.handle_timeout(now)
         {
@@ -174,21 +186,25 @@ impl Dtls {
     }
 
     /// The peer's certificate, once it has proved to hold its key: the connection is, or was, open.
-    pub(crate) const fn peer(&self) -> Option<Fingerprint> {
+    #[must_use]
+    pub const fn peer(&self) -> Option<Fingerprint> {
         self.peer
     }
 
     /// The peer has shown that it receives what is sent to it.
-    pub(crate) const fn is_proven(&self) -> bool {
+    #[must_use]
+    pub const fn is_proven(&self) -> bool {
         self.is_proven
     }
 
-    pub(crate) const fn ended(&self) -> Option<Ended> {
+    /// How it ended, if it has.
+    #[must_use]
+    pub const fn ended(&self) -> Option<Ended> {
         self.ended
     }
 
     /// Ends it and says so to the peer: call [`Dtls::transmit`] once more. Does nothing a second time.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.end(Ended::Local);
     }
 

@@ -9,7 +9,6 @@ pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
 pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
 pub(super) const APPLICATION_DATA: u8 = 23;
-const MESSAGE_HEADER_BYTES: usize = 12;
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 
@@ -18,10 +17,6 @@ const HELLO_VERIFY_REQUEST: u8 = 3;
 pub(crate) struct Records {
     /// Bytes of handshake records, headers included, encrypted ones too.
     pub(crate) handshake_bytes: usize,
-    /// All records are plaintext handshake.
-    pub(crate) is_all_in_clear: bool,
-    /// The highest sequence number of a plaintext handshake message.
-    pub(crate) newest_message: Option<u16>,
     /// The first record is application data: it belongs to a finished handshake.
     pub(crate) is_application_data: bool,
     /// The first record is (a part of) a plaintext ClientHello.
@@ -32,7 +27,7 @@ pub(crate) struct Records {
 
 /// Walks the records of `datagram`; none when they do not fill it exactly or one is not of DTLS.
 pub(crate) fn scan(datagram: &[u8]) -> Option<Records> {
-    let mut records = Records { is_all_in_clear: true, ..Records::default() };
+    let mut records = Records::default();
     let mut rest = datagram;
     let mut first = true;
     while !rest.is_empty() {
@@ -47,10 +42,6 @@ pub(crate) fn scan(datagram: &[u8]) -> Option<Records> {
             records.handshake_bytes += HEADER_BYTES + length;
         }
         let in_clear = kind == HANDSHAKE && [e0, e1] == [0, 0];
-        records.is_all_in_clear &= in_clear;
-        if in_clear {
-            records.newest_message = records.newest_message.max(newest_message(body));
-        }
         if first {
             records.is_application_data = kind == APPLICATION_DATA;
             records.is_client_hello = in_clear && body.first() == Some(&CLIENT_HELLO);
@@ -108,18 +99,6 @@ fn record_bytes(datagram: &[u8]) -> Option<usize> {
     Some(HEADER_BYTES + usize::from(u16::from_be_bytes([l0, l1])))
 }
 
-/// The highest sequence number of the messages, or parts of messages, in a plaintext handshake record.
-fn newest_message(mut body: &[u8]) -> Option<u16> {
-    let mut newest = None;
-    while let Some((header, rest)) = body.split_first_chunk::<MESSAGE_HEADER_BYTES>() {
-        let [_, _, _, _, s0, s1, _, _, _, l0, l1, l2] = *header;
-        newest = newest.max(Some(u16::from_be_bytes([s0, s1])));
-        let length = usize::try_from(u32::from_be_bytes([0, l0, l1, l2])).unwrap_or(usize::MAX);
-        body = rest.get(length..).unwrap_or_default();
-    }
-    newest
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -163,20 +142,6 @@ mod tests {
         let expected = [(HANDSHAKE, 0, &one[..]), (APPLICATION_DATA, 1, &two)];
         assert_eq!(seen, expected.map(|(kind, epoch, bytes)| Seen { kind, epoch, number: 0, bytes }));
         assert_eq!(each_mut(&mut datagram).collect::<Vec<_>>(), [&one[..], &two]);
-    }
-
-    #[test]
-    fn the_newest_message_of_a_datagram_is_found() {
-        let message = |sequence: u8, length: u8| {
-            let mut message = vec![11, 0, 0, length, 0, sequence, 0, 0, 0, 0, 0, length];
-            message.resize(MESSAGE_HEADER_BYTES + usize::from(length), 0);
-            message
-        };
-        let two = record(HANDSHAKE, 0, &[message(3, 5), message(4, 0)].concat());
-        let records = scan(&[two.clone(), record(HANDSHAKE, 0, &message(2, 9))].concat()).unwrap();
-        assert_eq!((records.newest_message, records.is_all_in_clear), (Some(4), true));
-        let records = scan(&[two, record(HANDSHAKE, 1, &[9; 40])].concat()).unwrap();
-        assert_eq!((records.newest_message, records.is_all_in_clear), (Some(4), false));
     }
 
     #[test]

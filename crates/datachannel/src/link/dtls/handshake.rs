@@ -23,7 +23,7 @@ use super::{
 use crate::{
     CertificateError,
     certificate::fingerprint_of,
-    link::records::{self, ALERT, HANDSHAKE, HEADER_BYTES, VERSION},
+    link::records::{self, ALERT, APPLICATION_DATA, HANDSHAKE, HEADER_BYTES, VERSION},
 };
 
 /// Bytes of handshake records taken from a peer. A browser's handshake is about 4 KB, its ClientHello 1.5 KB each
@@ -49,6 +49,10 @@ const DATAGRAM_BYTES: usize = 1_200;
 
 /// Datagrams that wait until they may be sent to an address that is not proved: one flight.
 const HELD_DATAGRAMS_MAX: usize = 4;
+
+/// Bytes of a client's datagram with a ClientHello, at least: enough for the flight of a server whose certificate has
+/// less than 560 bytes.
+const HELLO_DATAGRAM_BYTES: usize = 300;
 
 /// Bytes of a server's first flight besides its certificate, at most: five messages in records of their own, with an
 /// X25519 or P-256 share and a signature.
@@ -208,6 +212,20 @@ impl Handshake {
         }
     }
 
+    /// Makes a datagram with a ClientHello so long that the server may answer it at once (RFC 9000 §8.1 pads for the
+    /// same reason): with a record of an epoch that never comes, which every server drops.
+    fn pad(datagram: &mut Vec<u8>) {
+        let room = HELLO_DATAGRAM_BYTES.saturating_sub(datagram.len() + HEADER_BYTES);
+        if let Ok(length @ 1..) = u16::try_from(room)
+            && records::client_hello_bytes(datagram).is_some()
+        {
+            let [major, minor] = VERSION;
+            datagram.extend_from_slice(&[APPLICATION_DATA, major, minor, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0]);
+            datagram.extend_from_slice(&length.to_be_bytes());
+            datagram.resize(datagram.len() + room, 0);
+        }
+    }
+
     /// Gives up. Says so to the peer, if it may be told: `what` is an alert.
     pub(super) fn stop(&mut self, what: [u8; 2]) -> Option<Vec<u8>> {
         let [_, _, n @ ..] = self.sent.next[0].to_be_bytes();
@@ -262,7 +280,9 @@ impl Handshake {
                     }
                     // What is too much is a repetition of what waits.
                     if self.held.len() < HELD_DATAGRAMS_MAX {
-                        self.held.push_back(datagram.to_vec());
+                        let mut datagram = datagram.to_vec();
+                        Self::pad(&mut datagram);
+                        self.held.push_back(datagram);
                     }
                 }
                 Output::BufferTooSmall { needed } if needed > length => buffer.resize(needed, 0),
@@ -294,7 +314,7 @@ impl Handshake {
             if record.epoch == 0 || record.kind < ALERT || record.kind == HANDSHAKE {
                 ours.extend_from_slice(record.bytes);
             }
-            if record.epoch != 0
+            if record.epoch == 1
                 && record.kind >= ALERT
                 && self.early_bytes + record.bytes.len() <= EARLY_BYTES_MAX
             {

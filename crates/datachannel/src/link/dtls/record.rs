@@ -37,7 +37,7 @@ const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
 
 /// Why nothing was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum SealError {
+pub enum SealError {
     /// There is no connection yet, or none any more.
     #[error("no connection is open")]
     NotOpen,
