@@ -172,8 +172,12 @@ fn what_bears_another_tag_or_port_changes_nothing() {
         packet(tag ^ 1, |writer| writer.shutdown(0)),
         packet(tag, |writer| writer.shutdown_complete(false)),
         packet(OUR_TAG, |writer| writer.shutdown_complete(true)),
-        packet(tag, |writer| writer.shutdown_ack()),
-        packet(tag, |writer| writer.cookie_ack()),
+        packet(tag, |writer| {
+            writer.shutdown_ack();
+        }),
+        packet(tag, |writer| {
+            writer.cookie_ack();
+        }),
     ];
     for (source, destination) in [(PORT + 1, PORT), (PORT, PORT + 1)] {
         let mut out = Vec::new();
