@@ -44,6 +44,9 @@ const REPLIES_MAX: usize = 16;
 /// beside it (RFC 4820), not in it.
 const HEARTBEAT_BYTES_MAX: usize = 1_024;
 
+/// Events that wait to be heard. Only stream resets can be more, and nobody honest resets so many in one turn.
+const EVENTS_MAX: usize = 256;
+
 /// Numbers are kept in 64 bits and begin here, so that nothing before the first is below zero.
 const EPOCH: u64 = 1 << 32;
 
@@ -70,6 +73,9 @@ pub struct Association {
     gaps: Vec<u8>,
     /// Bytes that the peer's window has room for, what flies included.
     peer_window: u64,
+    /// One chunk may leave though the peer's window is closed; how many have, in a row.
+    probes_window: bool,
+    window_probes: u32,
     /// A probe of the tail (RFC 8985 §7) wants to leave; one has left and is not answered.
     probe: Probe,
     /// Something was given up, and the peer must hear of it.
@@ -78,6 +84,9 @@ pub struct Association {
     events: VecDeque<Event>,
     /// The window that we told last.
     told_window: u32,
+    /// Packets that may still be answered now that it is over, and whether it ended in order.
+    farewells: u32,
+    is_orderly: bool,
     stats: Stats,
 }
 
@@ -123,6 +132,8 @@ struct Timers {
     /// The set-up or the shutdown goes unanswered (T1, T2), and how often it did.
     attempt: Option<Instant>,
     attempts: u32,
+    /// When the first packet of it left.
+    attempted: Instant,
     /// Nothing is acknowledged (T3).
     timeout: Option<Instant>,
     /// The tail is to be probed.
@@ -132,6 +143,8 @@ struct Timers {
     /// The pacer lets the next packet out.
     pace: Option<Instant>,
     heartbeat: Option<Instant>,
+    /// A closed window is to be asked.
+    window: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,11 +214,15 @@ impl Association {
             pending: None,
             gaps: Vec::new(),
             peer_window: 0,
+            probes_window: false,
+            window_probes: 0,
             probe: Probe::Idle,
             forward: Forward::default(),
             replies: VecDeque::new(),
             events: VecDeque::new(),
             told_window: config.receive_window_bytes,
+            farewells: 0,
+            is_orderly: false,
             stats: Stats::default(),
             config,
         }
@@ -319,7 +336,7 @@ impl Association {
     /// Takes a packet from the peer. What is not for this association, or not well formed, changes nothing.
     pub fn handle(&mut self, packet: &[u8], now: Instant) {
         if self.state == State::Over {
-            return;
+            return self.dismiss(packet);
         }
         // The packets that begin an association bear a checksum whatever is agreed on (RFC 9653 §5.2).
         let Ok(packet) = Packet::parse(packet, self.config.zero_checksum) else { return };
@@ -352,7 +369,10 @@ impl Association {
     /// When [`Association::handle_timeout`] is to be called next. Call it after everything else of a turn.
     pub fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
         self.settle(now);
-        let Timers { attempt, timeout, probe, reorder, pace, heartbeat, .. } = self.timers;
+        if self.state == State::Over {
+            return None;
+        }
+        let Timers { attempt, timeout, probe, reorder, pace, heartbeat, window, .. } = self.timers;
         let sack = self.arrived.next_timeout();
         [
             attempt,
@@ -361,6 +381,7 @@ impl Association {
             reorder,
             pace,
             heartbeat,
+            window,
             sack,
             self.resets.next_timeout(),
             self.search.next_timeout(),
@@ -389,6 +410,10 @@ impl Association {
         }
         if is_due(self.timers.pace) {
             self.timers.pace = None;
+        }
+        if is_due(self.timers.window) {
+            self.timers.window = None;
+            self.probes_window = true;
         }
         if is_due(self.timers.heartbeat) {
             self.timers.heartbeat = self.config.heartbeat_interval.map(|interval| now + interval);
@@ -459,12 +484,16 @@ impl Association {
             Chunk::ShutdownAck => self.take_shutdown_ack(packet.tag),
             Chunk::ShutdownComplete { .. } => {
                 if self.state == State::ShutdownAckSent {
+                    self.is_orderly = true;
                     self.over(CloseReason::Peer);
                 }
             }
             Chunk::Pad => {}
             Chunk::Unknown(unknown) => {
-                if unknown.is_report() && self.peer.is_some() && unknown.whole.len() <= HEARTBEAT_BYTES_MAX {
+                // One at a time: the report is longer than the chunk.
+                let is_reporting = self.replies.iter().any(|reply| matches!(reply, Reply::Unrecognised(_)));
+                let is_short = unknown.whole.len() <= HEARTBEAT_BYTES_MAX;
+                if unknown.is_report() && self.peer.is_some() && is_short && !is_reporting {
                     self.reply(Reply::Unrecognised(unknown.whole.to_vec()));
                 }
                 return !unknown.is_stop();
@@ -491,6 +520,7 @@ impl Association {
     /// Sends a packet of the set-up or the shutdown, and again until it is answered.
     fn attempt(&mut self, reply: Reply, now: Instant) {
         self.timers.attempts = 1;
+        self.timers.attempted = now;
         self.timers.attempt = Some(now + self.round_trip.timeout());
         self.reply(reply);
     }

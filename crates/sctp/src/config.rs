@@ -27,6 +27,8 @@ pub struct Config {
     pub interleaving: bool,
     /// Say that packets without checksum are taken (RFC 9653): DTLS below has a better one.
     pub zero_checksum: bool,
+    /// Timeouts in a row after which the peer counts as gone; none leaves that to consent (RFC 7675).
+    pub timeouts_max: Option<u32>,
     /// Send a HEARTBEAT after so long a silence; none sends none (ICE consent does the same for data channels).
     pub heartbeat_interval: Option<Duration>,
 }
@@ -55,6 +57,7 @@ impl Default for Config {
             congestion: Congestion::Bbr,
             interleaving: true,
             zero_checksum: true,
+            timeouts_max: None,
             heartbeat_interval: None,
         }
     }

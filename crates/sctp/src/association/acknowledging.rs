@@ -12,8 +12,8 @@ use crate::{
     wire::{Sack, serial},
 };
 
-/// Longest that a peer delays the acknowledgement of a lone packet (RFC 9260 §6.2 suggests 200 ms; browsers do so).
-const PEER_DELAY: Duration = Duration::from_millis(200);
+/// Slack of a probe of the tail, for timers and wake-ups of both sides.
+const PROBE_SLACK: Duration = Duration::from_millis(2);
 
 /// The newest acknowledgement, its gap blocks apart in `Association::gaps`.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +63,9 @@ impl Association {
             queue.release(key, bytes);
         });
         let was_closed = std::mem::replace(&mut self.peer_window, u64::from(window)) == 0;
+        if window > 0 {
+            (self.window_probes, self.probes_window, self.timers.window) = (0, false, None);
+        }
         if was_closed && window > 0 && progress.bytes == 0 {
             // What probed the closed window was most likely dropped: no need to wait for its timer.
             self.flight.lose_all();
@@ -76,6 +79,10 @@ impl Association {
             self.flight.was_spurious();
         }
         if progress.is_spurious {
+            if self.round_trip.backoff() > 0 {
+                // The timeout was too early (RFC 5682): the rest is on its way, too.
+                self.flight.recall();
+            }
             self.flight.was_spurious();
             self.controller.spurious(now);
         }
@@ -95,8 +102,14 @@ impl Association {
             self.probe = Probe::Idle;
             self.timers.timeout = None;
         }
+        // Whoever acknowledges, even nothing new, has received data.
+        self.search.passed();
         self.search.progressed(progress.bytes);
         self.forward.any &= !self.flight.is_empty();
+        if self.flight.is_empty() && self.queue.is_empty() {
+            self.queue.rest();
+            self.gaps = Vec::new();
+        }
         self.arm(now);
         self.settle_resets();
         self.settle_shutdown(now);
@@ -127,9 +140,13 @@ impl Association {
         self.stats.timeouts += 1;
         // A window that is closed is the peer's will and says nothing about the path.
         let is_path = self.peer_window > 0;
-        if is_path && self.search.is_raised() && self.round_trip.backoff() > 0 {
+        if is_path && self.search.is_raised() {
             // To learn whether the path is gone, or only too narrow for what is in flight.
+            self.search.timed_out();
             self.reply(Reply::Heartbeat);
+        }
+        if is_path && self.config.timeouts_max.is_some_and(|most| self.round_trip.backoff() >= most) {
+            return self.over(CloseReason::Unanswered);
         }
         self.flight.lose_all();
         if is_path {
@@ -146,7 +163,7 @@ impl Association {
     pub(super) fn take_heartbeat_ack(&mut self, content: &[u8], now: Instant) {
         if self.search.answered(content, now) {
             self.adopt_packet_bytes();
-        } else if *content == self.search.content(0) && self.search.is_black_hole(self.round_trip.backoff()) {
+        } else if *content == self.search.content(0) && self.search.is_black_hole() {
             self.over(CloseReason::Narrowed);
         }
     }
@@ -161,11 +178,11 @@ impl Association {
         if self.timers.timeout.is_none() {
             self.timers.timeout = Some(now + self.round_trip.timeout());
         }
-        // RFC 8985 §7.2: two round trips after the last sign of either side, once.
+        // RFC 8985 §7.2: two round trips after the last sign of either side, once. The peer's delay of acknowledgements is
+        // not added: the last chunk of a burst has asked for one at once (RFC 7053).
         let is_calm = self.probe == Probe::Idle && self.round_trip.backoff() == 0 && self.flight.flying() > 0;
         self.timers.probe = self.round_trip.smoothed().filter(|_| is_calm).map(|smoothed| {
-            let delay = if self.flight.is_lone() { PEER_DELAY } else { Duration::ZERO };
-            let wait = smoothed * 2 + delay + Duration::from_millis(2);
+            let wait = smoothed * 2 + PROBE_SLACK;
             (now + wait).min(self.timers.timeout.unwrap_or(now + wait))
         });
     }

@@ -20,9 +20,9 @@ const BYTES_BEFORE: u64 = 64 * 1024;
 /// A search that has ended begins anew after so long (PMTU_RAISE_TIMER, RFC 8899 §5.1.1).
 const RAISE: Duration = Duration::from_secs(600);
 
-/// Timeouts in a row, with packets longer than every path carries, while a short HEARTBEAT is answered: the path does
+/// So many times in a row a short HEARTBEAT was answered, and the long packets that left with it were not: the path does
 /// not carry them any more.
-const BLACK_HOLE: u32 = 4;
+const BLACK_HOLE: u32 = 3;
 
 /// What our HEARTBEATs begin with; behind it the length they probe.
 const MAGIC: [u8; 4] = *b"mtu?";
@@ -44,6 +44,10 @@ pub(super) struct Search {
     due: Option<Instant>,
     acknowledged: u64,
     is_stopped: bool,
+    /// A HEARTBEAT left with long packets after a timeout; it was answered.
+    is_asked: bool,
+    is_answered: bool,
+    strikes: u32,
 }
 
 impl Search {
@@ -59,6 +63,9 @@ impl Search {
             probe: None,
             due: None,
             acknowledged: 0,
+            is_asked: false,
+            is_answered: false,
+            strikes: 0,
             is_stopped: wanted <= base,
         }
     }
@@ -124,9 +131,22 @@ impl Search {
         self.current > self.base
     }
 
-    /// Whether so many timeouts in a row, while the path carries short packets, can only mean a narrower path.
-    pub(super) const fn is_black_hole(&self, timeouts: u32) -> bool {
-        timeouts >= BLACK_HOLE && self.is_raised()
+    /// Nothing came for a whole timeout; a HEARTBEAT leaves now with what is sent again.
+    pub(super) fn timed_out(&mut self) {
+        let is_strike = self.is_asked && self.is_answered;
+        self.strikes = if is_strike { self.strikes + 1 } else { 0 };
+        (self.is_asked, self.is_answered) = (true, false);
+    }
+
+    /// Data has passed, long packets among it.
+    pub(super) const fn passed(&mut self) {
+        (self.is_asked, self.is_answered, self.strikes) = (false, false, 0);
+    }
+
+    /// The short HEARTBEAT was answered. Says whether that, with what went before, can only mean a narrower path.
+    pub(super) const fn is_black_hole(&mut self) -> bool {
+        self.is_answered = self.is_asked;
+        self.is_answered && self.strikes + 1 >= BLACK_HOLE && self.is_raised()
     }
 
     /// What a HEARTBEAT carries that probes this length; 0 probes nothing.

@@ -1,6 +1,6 @@
 //! Payload that comes: what is taken, what is refused, and the window that the peer is told (RFC 9260 §6.2).
 
-use super::{Association, State};
+use super::{Association, Reply, State};
 use crate::{
     receive::{arrived::Verdict, assembly::Assembly},
     wire::{COMMON_HEADER_BYTES, Data, ForwardTsn, Sequence, Writer, serial},
@@ -35,6 +35,12 @@ impl Association {
         seen.any = true;
         // After SHUTDOWN everything is answered at once (RFC 9260 §9.2).
         seen.is_urgent |= data.is_immediate || self.state == State::ShutdownSent;
+        if self.state == State::ShutdownSent {
+            self.timers.attempts = 1;
+            if !self.replies.iter().any(|reply| matches!(reply, Reply::Shutdown)) {
+                self.reply(Reply::Shutdown);
+            }
+        }
         let tsn = serial::unwrap(self.arrived.cumulative(), data.tsn);
         match self.arrived.judge(tsn) {
             Verdict::Refused => seen.is_urgent = true,
@@ -68,8 +74,12 @@ impl Association {
         if cumulative.saturating_sub(self.arrived.cumulative()) > u64::from(u16::MAX) {
             return self.violated("a FORWARD-TSN beyond what can have been sent");
         }
-        self.arrived.skip_to(cumulative);
         self.arrived.hurry();
+        if cumulative <= self.arrived.cumulative() {
+            // Old news, perhaps from before a stream began anew.
+            return;
+        }
+        self.arrived.skip_to(cumulative);
         self.assembly.skip_to(cumulative);
         for skipped in forward.skipped() {
             if skipped.stream >= self.config.streams {
@@ -118,7 +128,8 @@ impl Association {
     fn has_room(&self, tsn: u64, payload: &[u8]) -> bool {
         let window = usize::try_from(self.config.receive_window_bytes).unwrap_or(usize::MAX);
         let is_next = tsn == self.arrived.cumulative() + 1;
-        let slack = if is_next { self.config.message_bytes_max } else { 0 };
+        // Not while whole messages wait to be read: reading them opens it.
+        let slack = if is_next && self.assembly.is_empty() { self.config.message_bytes_max } else { 0 };
         self.assembly.held() + Assembly::cost(payload) <= window + slack
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use millstream_model::Instant;
 
-use super::{Association, receiving::wire};
+use super::{Association, EVENTS_MAX, receiving::wire};
 use crate::{
     Event, SendError,
     wire::{Outcome, Reconfig, Reset, Writer, serial},
@@ -156,6 +156,9 @@ impl Association {
     pub(super) fn settle_resets(&mut self) {
         let cumulative = self.arrived.cumulative();
         let Some(wish) = self.resets.waiting.take_if(|wish| wish.last_tsn <= cumulative) else { return };
+        if self.events.len() + wish.streams.len() > EVENTS_MAX {
+            return self.violated("too many stream resets");
+        }
         for stream in wish.streams {
             self.assembly.reset(stream);
             self.events.push_back(Event::PeerReset { stream });
@@ -169,7 +172,10 @@ impl Association {
             writer.reset_response(number, outcome);
         }
         let is_idle = |stream: &u16| self.queue.is_idle(*stream);
+        // Not while the peer may hear late that messages of the old stream were given up: it would take that for the
+        // new one's.
         if self.resets.underway.is_none()
+            && !self.forward.any
             && !self.resets.wanted.is_empty()
             && self.resets.wanted.iter().all(is_idle)
         {

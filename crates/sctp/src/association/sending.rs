@@ -20,7 +20,7 @@ impl Association {
     /// drain it until there is none.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         self.settle(now);
-        if self.write_own(out) || self.write_probe(now, out) {
+        if self.write_own(out) || self.write_mtu_probe(now, out) {
             return true;
         }
         let Some(peer) = self.peer.filter(|_| self.state != State::Over) else { return false };
@@ -47,9 +47,12 @@ impl Association {
         true
     }
 
-    /// Packets that are no company for others: INIT, COOKIE ECHO, and what was written before.
+    /// Packets that go alone: INIT, COOKIE ECHO, what was written before, and the HEARTBEAT that asks whether short
+    /// packets pass where long ones do not.
     fn write_own(&mut self, out: &mut Vec<u8>) -> bool {
-        let is_own = |reply: &Reply| matches!(reply, Reply::Packet(_) | Reply::Init | Reply::CookieEcho);
+        let is_own = |reply: &Reply| {
+            matches!(reply, Reply::Packet(_) | Reply::Init | Reply::CookieEcho | Reply::Heartbeat)
+        };
         let Some(at) = self.replies.iter().position(is_own) else { return false };
         let port = self.config.port;
         match self.replies.remove(at) {
@@ -57,6 +60,12 @@ impl Association {
             Some(Reply::Init) => {
                 let mut writer = Writer::begin(out, port, port, 0);
                 self.write_init(&mut writer);
+                writer.finish(true);
+            }
+            Some(Reply::Heartbeat) => {
+                let tag = self.peer.map_or(0, |peer| peer.tag);
+                let mut writer = Writer::begin(out, port, port, tag);
+                writer.heartbeat(&self.search.content(0));
                 writer.finish(true);
             }
             _ => {
@@ -70,7 +79,7 @@ impl Association {
     }
 
     /// A padded HEARTBEAT that finds out whether longer packets pass (RFC 8899, RFC 4820).
-    fn write_probe(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+    fn write_mtu_probe(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let Some(peer) = self.peer.filter(|_| self.state == State::Open) else { return false };
         let Some(bytes) = self.search.poll_probe(now, self.round_trip.timeout()) else { return false };
         let mut writer = Writer::begin(out, self.config.port, self.config.port, peer.tag);
@@ -92,7 +101,6 @@ impl Association {
             match self.replies.pop_front() {
                 Some(Reply::CookieAck) => writer.cookie_ack(),
                 Some(Reply::HeartbeatAck(content)) => writer.heartbeat_ack(&content),
-                Some(Reply::Heartbeat) => writer.heartbeat(&self.search.content(0)),
                 Some(Reply::Unrecognised(whole)) => {
                     writer.error(crate::wire::cause::UNRECOGNISED_CHUNK, &whole);
                 }
@@ -168,12 +176,18 @@ impl Association {
 
     /// There is a new chunk, and the peer has room for it.
     fn has_new(&mut self, now: Instant) -> bool {
+        while let Some(key) = self.queue.expired(now).filter(|key| self.may_abandon(*key)) {
+            self.abandon(key, now);
+        }
         let room = self.search.current() - COMMON_HEADER_BYTES - self.data_header_bytes();
-        let Some(bytes) = self.queue.peek(room, now) else { return false };
-        // One chunk may always be underway, to hear when a closed window opens (RFC 9260 §6.1 A).
-        let has_room =
-            self.flight.flying_payload() + bytes as u64 <= self.peer_window || self.flight.is_empty();
-        has_room && !self.flight.is_full()
+        let Some(bytes) = self.queue.peek(room) else { return false };
+        // A closed window is asked now and then by one chunk (RFC 9260 §6.1 A): the word that it has opened may be lost.
+        let has_room = self.flight.flying_payload() + bytes as u64 <= self.peer_window;
+        if !has_room && self.flight.is_empty() && !self.probes_window {
+            let pause = self.round_trip.pause(self.window_probes);
+            self.timers.window.get_or_insert(now + pause);
+        }
+        (has_room || self.probes_window) && !self.flight.is_full()
     }
 
     fn has_window(&self) -> bool {
@@ -191,7 +205,7 @@ impl Association {
                 if self.give_up(chunk.cut.key, chunk.transmissions, now) {
                     continue;
                 }
-                let bytes = header + usize::from(chunk.cut.length).next_multiple_of(4);
+                let bytes = header + (chunk.cut.length as usize).next_multiple_of(4);
                 // One that is longer than packets are now leaves all the same, and may be cut by the network.
                 if bytes > room && !writer.is_empty() {
                     break;
@@ -201,17 +215,20 @@ impl Association {
                 self.write_chunk(writer, tsn);
             } else {
                 let payload = room.saturating_sub(header) & !3;
-                let Some(whole) = self.queue.peek(usize::MAX, now) else { break };
+                let Some(whole) = self.queue.peek(usize::MAX) else { break };
                 if payload < whole.min(CUT_BYTES_MIN) || !self.has_new(now) {
                     break;
                 }
-                let Some(cut) = self.queue.cut(payload, now) else { break };
+                let Some(cut) = self.queue.cut(payload) else { break };
                 let tsn = self.flight.next();
                 let Some(entry) = self.queue.entry_mut(cut.key) else { break };
                 let fsn = entry.chunks;
                 entry.chunks += 1;
                 entry.span = (entry.span.0.min(tsn), tsn);
                 self.flight.send(cut, fsn, now);
+                if std::mem::take(&mut self.probes_window) {
+                    self.window_probes += 1;
+                }
                 self.stats.bytes_sent += u64::from(cut.length);
                 self.write_chunk(writer, tsn);
             }
@@ -233,7 +250,7 @@ impl Association {
         let Some(chunk) = self.flight.chunk(tsn) else { return };
         let Some(entry) = self.queue.entry(chunk.cut.key) else { return };
         let start = chunk.cut.offset as usize;
-        let payload = entry.bytes.get(start..start + usize::from(chunk.cut.length)).unwrap_or_default();
+        let payload = entry.bytes.get(start..start + chunk.cut.length as usize).unwrap_or_default();
         let sequence = if self.interleaves() {
             Sequence::Mid { mid: entry.sequence, fsn: chunk.fsn }
         } else {
@@ -246,8 +263,8 @@ impl Association {
             begins: chunk.cut.begins,
             ends: chunk.cut.ends,
             is_unordered: entry.is_unordered,
-            // A probe of the tail, or of a closed window, wants to be answered at once (RFC 7053).
-            is_immediate: self.probe == Probe::Wanted,
+            // The end of a burst wants to be answered at once, and so does what probes for it (RFC 7053).
+            is_immediate: self.probe == Probe::Wanted || self.queue.waiting() == 0,
             sequence,
             payload,
         });
@@ -261,18 +278,29 @@ impl Association {
             Limit::Transmissions(limit) => transmissions >= limit,
             Limit::At(at) => at <= now,
         };
-        if !is_over || !self.peer.is_some_and(|peer| peer.forwards) {
+        if !is_over || !self.may_abandon(key) {
             return false;
         }
-        self.abandon(key);
+        self.abandon(key, now);
         true
     }
 
-    fn abandon(&mut self, key: Key) {
-        if let Some(span) = self.queue.entry(key).map(|entry| entry.span) {
+    /// What the peer knows nothing of may be given up in silence.
+    fn may_abandon(&self, key: Key) -> bool {
+        self.peer.is_some_and(|peer| peer.forwards) || !self.queue.has_begun(key)
+    }
+
+    fn abandon(&mut self, key: Key, now: Instant) {
+        let has_begun = self.queue.has_begun(key);
+        let Some(mut span) = self.queue.entry(key).map(|entry| entry.span) else { return };
+        if let Some(rest) = self.queue.abandon(key) {
+            span.1 = self.flight.next();
+            self.flight.send_never(rest, now);
+        }
+        if has_begun {
             self.flight.abandon(key, span);
-            self.queue.abandon(key);
             self.forward.any = true;
+            self.arm(now);
         }
     }
 

@@ -77,7 +77,7 @@ impl Association {
         };
         self.meet(peer, init.tsn, init.window);
         self.state = State::CookieEchoed;
-        self.round_trip.recover();
+        self.measure_attempt(now);
         self.attempt(Reply::CookieEcho, now);
     }
 
@@ -128,7 +128,16 @@ impl Association {
 
     pub(super) fn take_cookie_ack(&mut self, now: Instant) {
         if self.state == State::CookieEchoed {
+            self.measure_attempt(now);
             self.open(now);
+        }
+    }
+
+    /// What was sent once is a measure of the round trip (RFC 9260 §6.3.1).
+    fn measure_attempt(&mut self, now: Instant) {
+        self.round_trip.recover();
+        if self.timers.attempts == 1 {
+            self.round_trip.measure(now.since(self.timers.attempted), now);
         }
     }
 

@@ -3,7 +3,13 @@
 use millstream_model::Instant;
 
 use super::{Association, Reply, State};
-use crate::{CloseReason, wire::cause};
+use crate::{
+    CloseReason,
+    wire::{Chunk, Packet, cause},
+};
+
+/// Packets that are answered when it is over: the answers may be lost, and whoever goes on after so many is deaf.
+const FAREWELLS_MAX: u32 = 16;
 
 impl Association {
     /// Ends it when the peer has everything. Takes no more messages; [`crate::Event::Closed`] follows.
@@ -31,6 +37,25 @@ impl Association {
         if let Some(peer) = self.peer {
             self.reply_packet(peer.tag, |writer| writer.abort(cause, value));
         }
+    }
+
+    /// Tells a peer that goes on with what is over (RFC 9260 §8.4), a few times.
+    pub(super) fn dismiss(&mut self, packet: &[u8]) {
+        let Ok(packet) = Packet::parse(packet, self.config.zero_checksum) else { return };
+        if packet.tag != self.local.tag || self.farewells >= FAREWELLS_MAX {
+            return;
+        }
+        let Some(peer) = self.peer else { return };
+        match packet.chunks().next() {
+            Some(Ok(Chunk::Abort { .. } | Chunk::ShutdownComplete { .. })) | None => return,
+            Some(Ok(Chunk::ShutdownAck)) => {
+                self.reply_packet(peer.tag, |writer| writer.shutdown_complete(false));
+            }
+            // What was still on its way when it ended in order.
+            Some(_) if self.is_orderly => return,
+            Some(_) => self.reply_packet(peer.tag, |writer| writer.abort(cause::USER_ABORT, &[])),
+        }
+        self.farewells += 1;
     }
 
     /// Goes on with the end when nothing is underway any more.
@@ -72,6 +97,7 @@ impl Association {
     pub(super) fn take_shutdown_ack(&mut self, tag: u32) {
         match self.state {
             State::ShutdownSent | State::ShutdownAckSent => {
+                self.is_orderly = true;
                 self.over(CloseReason::Local);
                 self.replies.clear();
                 if let Some(peer) = self.peer {

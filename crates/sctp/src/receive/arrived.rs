@@ -4,9 +4,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use millstream_model::Instant;
 
-/// Runs beyond a gap that are remembered: as many as a SACK has room for in the smallest packet, so that one SACK
-/// always tells all. What would make one more is as if lost.
-const RUNS_MAX: usize = 256;
+/// Runs beyond a gap that are remembered. What would make one more is as if lost. A SACK has room for some 280 of them
+/// and names the lowest; the others are named when those have been joined.
+const RUNS_MAX: usize = 1_024;
 
 /// TSNs beyond the cumulative one that are taken: what a SACK can name (16 bits, RFC 9260 §3.3.4), halved.
 const SPAN_MAX: u64 = 32_768;

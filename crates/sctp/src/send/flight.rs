@@ -25,6 +25,10 @@ const REORDER_QUARTERS_MAX: u32 = 16;
 /// … and shrinks again after so many losses that were ones.
 const REORDER_PERSIST: u32 = 16;
 
+/// Gap blocks from which on a SACK may have left some out: dcSCTP names 20 at most, others what a packet has room for.
+/// What lies beyond its last block is then not judged.
+const BLOCKS_TRUSTED: usize = 20;
+
 /// A chunk on its way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chunk {
@@ -110,6 +114,8 @@ pub(crate) struct Flight {
     newest: Option<(Instant, u64)>,
     newest_round_trip: Duration,
     beyond: u32,
+    /// The last TSN that the newest acknowledgement says something of.
+    named_until: u64,
     highest_acknowledged: u64,
     is_reordering: bool,
     reorder_quarters: u32,
@@ -139,6 +145,7 @@ impl Flight {
             newest: None,
             newest_round_trip: Duration::ZERO,
             beyond: 0,
+            named_until: u64::MAX,
             highest_acknowledged: first.saturating_sub(1),
             is_reordering: false,
             reorder_quarters: 1,
@@ -166,11 +173,6 @@ impl Flight {
 
     pub(crate) fn is_full(&self) -> bool {
         self.ring.len() >= CHUNKS_MAX
-    }
-
-    /// One chunk or none: whoever delays acknowledgements delays its.
-    pub(crate) fn is_lone(&self) -> bool {
-        self.ring.len() <= 1
     }
 
     /// Bytes in flight, headers included: neither acknowledged nor taken for lost.
@@ -266,7 +268,7 @@ impl Flight {
                 self.arrive(self.first, lowest, now, &mut progress, &mut newest);
                 if let Some(chunk) = self.ring.pop_front() {
                     self.first += 1;
-                    release(chunk.cut.key, usize::from(chunk.cut.length));
+                    release(chunk.cut.key, chunk.cut.length as usize);
                 }
             }
             self.held.retain_mut(|(start, end)| {
@@ -280,6 +282,9 @@ impl Flight {
             self.seen.clear();
             self.seen.extend_from_slice(gaps);
         }
+        let is_trusted = gaps.len() < 4 * BLOCKS_TRUSTED;
+        self.named_until =
+            if is_trusted { u64::MAX } else { self.held.last().map_or(cumulative, |run| run.1) };
         progress.bytes = self.delivered - delivered_before;
         if progress.bytes > 0 {
             self.delivered_at = now;
@@ -305,7 +310,7 @@ impl Flight {
             let is_current =
                 self.chunk(tsn).is_some_and(|chunk| chunk.state == State::Flying && chunk.sent == sent);
             if is_current {
-                if (sent, tsn) >= (newest, newest_tsn) {
+                if (sent, tsn) >= (newest, newest_tsn) || tsn > self.named_until {
                     break;
                 }
                 let due = sent + self.newest_round_trip + window;
@@ -372,6 +377,35 @@ impl Flight {
             self.is_reordering = true;
         }
         self.reorder_persist = REORDER_PERSIST;
+    }
+
+    /// The end of a message that was given up: it gets the TSN [`Flight::next`] and never leaves, but what it stands for
+    /// is passed over with the rest (RFC 3758 §3.5).
+    pub(crate) fn send_never(&mut self, cut: Cut, now: Instant) {
+        self.ring.push_back(Chunk {
+            cut,
+            fsn: 0,
+            transmissions: 0,
+            state: State::Abandoned,
+            sent: now,
+            at_sending: Snapshot::default(),
+        });
+    }
+
+    /// What was taken for lost by [`Flight::lose_all`] and has not been sent again is on its way after all.
+    pub(crate) fn recall(&mut self) {
+        for tsn in std::mem::take(&mut self.lost) {
+            let Some(chunk) = self.chunk(tsn).copied().filter(|chunk| chunk.state == State::Lost) else {
+                continue;
+            };
+            self.set(tsn, State::Flying);
+            self.flying += u64::from(chunk.cut.length) + self.header;
+            self.flying_payload += u64::from(chunk.cut.length);
+        }
+        let flying = self.ring.iter().zip(self.first..).filter(|(chunk, _)| chunk.state == State::Flying);
+        let mut order: Vec<(u64, Instant)> = flying.map(|(chunk, tsn)| (tsn, chunk.sent)).collect();
+        order.sort_by_key(|(tsn, sent)| (*sent, *tsn));
+        self.order = order.into();
     }
 
     /// Gives up every chunk of a message, whose TSNs lie in `span`, that the peer does not have.
@@ -567,7 +601,9 @@ impl Flight {
         if !self.is_reordering && self.beyond >= DUPLICATES_MIN {
             return Duration::ZERO;
         }
-        (lowest * self.reorder_quarters / 4).min(smoothed)
+        // Where packets do overtake each other, the shortest round trip may be far shorter than what they differ by.
+        let base = if self.is_reordering { lowest.max(smoothed / 4) } else { lowest };
+        (base * self.reorder_quarters / 4).min(smoothed)
     }
 
     /// Nothing is in flight: lets go of memory that a burst took.
@@ -578,12 +614,16 @@ impl Flight {
         if self.ring.capacity() > IDLE_CHUNKS {
             self.ring.shrink_to(IDLE_CHUNKS);
             self.order.shrink_to(IDLE_CHUNKS);
+            self.lost.shrink_to(IDLE_CHUNKS);
+            self.held = Vec::new();
+            self.scratch = Vec::new();
+            self.seen = Vec::new();
         }
     }
 }
 
 /// Places that an idle ring keeps.
-const IDLE_CHUNKS: usize = 64;
+const IDLE_CHUNKS: usize = 8;
 
 /// Appends a run to sorted ones, joined with the last where they touch.
 fn join(runs: &mut Vec<(u64, u64)>, run: (u64, u64)) {

@@ -13,6 +13,9 @@ const GRAIN_BYTES_MIN: u64 = 2_900;
 /// A timer may come so late without costing rate: what could have left meanwhile is made up for.
 const LATENESS: Duration = Duration::from_millis(2);
 
+/// A packet keeps the next one waiting so long at most: a pace that has collapsed must not mean silence.
+const HOLD_MAX: Duration = Duration::from_millis(250);
+
 /// When the next packet may leave.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pacer {
@@ -34,7 +37,7 @@ impl Pacer {
     pub(crate) fn sent(&mut self, bytes: u64, pace: Option<u64>, now: Instant) {
         let Some(pace) = pace else { return };
         let took = u128::from(bytes) * 1_000_000_000 / u128::from(pace.max(1));
-        let took = u64::try_from(took).unwrap_or(u64::MAX);
+        let took = u64::try_from(took.min(HOLD_MAX.as_nanos())).unwrap_or(u64::MAX);
         // More than a timer's lateness is not saved up.
         self.clear_at = self.clear_at.max(nanos(now - LATENESS)).saturating_add(took);
     }

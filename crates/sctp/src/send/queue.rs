@@ -48,7 +48,7 @@ pub(crate) enum Limit {
 pub(crate) struct Cut {
     pub(crate) key: Key,
     pub(crate) offset: u32,
-    pub(crate) length: u16,
+    pub(crate) length: u32,
     pub(crate) begins: bool,
     pub(crate) ends: bool,
 }
@@ -157,15 +157,15 @@ impl Queue {
     }
 
     /// Length of the chunk that [`Queue::cut`] would give; none when nothing waits.
-    pub(crate) fn peek(&mut self, room: usize, now: Instant) -> Option<usize> {
-        let key = self.choose(now)?;
+    pub(crate) fn peek(&self, room: usize) -> Option<usize> {
+        let key = self.choose()?;
         let entry = self.entry(key)?;
         Some((entry.bytes.len() - entry.cut).min(room))
     }
 
     /// Cuts the next chunk of at most `room` bytes of payload.
-    pub(crate) fn cut(&mut self, room: usize, now: Instant) -> Option<Cut> {
-        let key = self.choose(now)?;
+    pub(crate) fn cut(&mut self, room: usize) -> Option<Cut> {
+        let key = self.choose()?;
         let interleaves = self.interleaves;
         let position = self.entry(key).map(|entry| entry.stream)?;
         let at = self.streams.iter().position(|stream| stream.id == position)?;
@@ -182,14 +182,14 @@ impl Queue {
         self.begun = (!ends).then_some(key);
         if ends {
             stream.waiting.pop_front();
-            self.take_turns(at);
-        } else if interleaves {
+            // Not in the middle of a message, though I-DATA would let us: parts of many could fill the peer's window, and
+            // none come to its end. Only what is more urgent interrupts.
             self.take_turns(at);
         }
         Some(Cut {
             key,
             offset: u32::try_from(offset).unwrap_or(u32::MAX),
-            length: u16::try_from(length).unwrap_or(u16::MAX),
+            length: u32::try_from(length).unwrap_or(u32::MAX),
             begins,
             ends,
         })
@@ -210,23 +210,45 @@ impl Queue {
         released.messages += usize::from(is_done);
     }
 
-    /// Gives a message up: what is not cut never will be. Says how many bytes that is.
-    pub(crate) fn abandon(&mut self, key: Key) {
-        let Some(entry) = self.entries.get_mut(key as usize) else { return };
-        if entry.is_abandoned {
-            return;
-        }
+    /// Gives a message up: what is not cut never will be. When it has begun, the rest comes back as one piece: the
+    /// peer must hear of an end, so it needs a number.
+    pub(crate) fn abandon(&mut self, key: Key) -> Option<Cut> {
+        let entry = self.entries.get_mut(key as usize).filter(|entry| !entry.is_abandoned)?;
         entry.is_abandoned = true;
-        let rest = entry.bytes.len() - entry.cut;
+        let (offset, rest, stream) = (entry.cut, entry.bytes.len() - entry.cut, entry.stream);
         entry.cut = entry.bytes.len();
-        let stream = entry.stream;
-        if rest > 0 {
-            self.waiting -= rest;
-            if self.begun == Some(key) {
-                self.begun = None;
-            }
-            self.stream(stream).waiting.retain(|waiting| *waiting != key);
+        if rest == 0 {
+            return None;
+        }
+        self.waiting -= rest;
+        if self.begun == Some(key) {
+            self.begun = None;
+        }
+        self.stream(stream).waiting.retain(|waiting| *waiting != key);
+        if offset == 0 {
             self.release(key, rest);
+            return None;
+        }
+        let [offset, length] = [offset, rest].map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        Some(Cut { key, offset, length, begins: false, ends: true })
+    }
+
+    /// The message that is next, when its time has passed.
+    pub(crate) fn expired(&self, now: Instant) -> Option<Key> {
+        let key = self.choose()?;
+        matches!(self.entry(key)?.limit, Limit::At(at) if at <= now).then_some(key)
+    }
+
+    /// Whether any chunk of it was cut.
+    pub(crate) fn has_begun(&self, key: Key) -> bool {
+        self.entry(key).is_some_and(|entry| entry.cut > 0)
+    }
+
+    /// Nothing is held: lets go of memory that a burst took.
+    pub(crate) fn rest(&mut self) {
+        self.entries.shrink_to_fit();
+        for stream in &mut self.streams {
+            stream.waiting.shrink_to(IDLE_MESSAGES);
         }
     }
 
@@ -247,18 +269,12 @@ impl Queue {
         (stream.next_ssn, stream.next_ordered, stream.next_unordered) = (0, 0, 0);
     }
 
-    /// The message whose chunk is next. Those whose time has passed are given up on the way.
-    fn choose(&mut self, now: Instant) -> Option<Key> {
-        loop {
-            let key = self.begun.filter(|_| !self.interleaves).or_else(|| {
-                let ready = self.streams.iter().find(|stream| stream.is_ready())?;
-                ready.waiting.front().copied()
-            })?;
-            match self.entry(key)?.limit {
-                Limit::At(at) if at <= now => self.abandon(key),
-                _ => return Some(key),
-            }
-        }
+    /// The message whose chunk is next.
+    fn choose(&self) -> Option<Key> {
+        self.begun.filter(|_| !self.interleaves).or_else(|| {
+            let ready = self.streams.iter().find(|stream| stream.is_ready())?;
+            ready.waiting.front().copied()
+        })
     }
 
     /// The stream goes behind the others of its priority.
@@ -288,6 +304,9 @@ impl Queue {
         &mut self.streams[at]
     }
 }
+
+/// Places for messages that an idle stream keeps.
+const IDLE_MESSAGES: usize = 4;
 
 /// Streams that nobody has ranked. Lower goes first.
 pub(crate) const PRIORITY_DEFAULT: u8 = 128;

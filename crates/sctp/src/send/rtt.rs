@@ -75,6 +75,11 @@ impl RoundTrip {
         (base * (1 << self.backoff.min(8))).min(RTO_MAX)
     }
 
+    /// How long to wait before a closed window is asked for the `n`th time.
+    pub(crate) fn pause(&self, n: u32) -> Duration {
+        (self.timeout() * (1 << n.min(8))).min(RTO_MAX)
+    }
+
     /// A timeout has passed: the next one is twice as long.
     pub(crate) const fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);

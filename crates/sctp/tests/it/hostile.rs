@@ -198,7 +198,6 @@ fn floods_of_stream_resets_are_answered_once_each_and_bounded() {
 
 /// The same, and nobody asks what happened.
 #[test]
-#[ignore = "fails: each request that resets all streams adds an event for each"]
 fn resets_of_which_nobody_hears_are_bounded() {
     let config = Config::default();
     let mut forged = Forged::opened(&config, &all());

@@ -59,7 +59,6 @@ fn weigh(association: Association) -> isize {
 }
 
 #[test]
-#[ignore = "fails: 16,040 bytes"]
 fn an_association_that_is_idle_again_is_small() {
     for interleaving in [false, true] {
         let config = Config { interleaving, ..Config::default() };

@@ -24,7 +24,6 @@ fn seeds() -> Range<u64> {
 }
 
 #[test]
-#[ignore = "fails: several causes, each reduced to a test of its own"]
 fn two_hundred_seeds_of_the_pair_hold_what_is_promised() {
     let mut failed = Vec::new();
     let mut told = run::Told::default();

@@ -51,7 +51,6 @@ fn a_message_given_up_with_chunks_on_their_way_does_not_stand_in_the_way_of_the_
 /// All that was sent of it is acknowledged, the window is full, and its time passes: the receiver must hear that the
 /// rest will not come, or it takes the next message for a part of this one, or waits for ever.
 #[test]
-#[ignore = "fails: the peer hears nothing of a message that is given up when all chunks cut from it are acknowledged"]
 fn nor_does_one_of_which_all_chunks_had_arrived() {
     for interleaving in [false, true] {
         for is_unordered in [false, true] {
