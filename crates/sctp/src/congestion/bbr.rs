@@ -224,8 +224,8 @@ impl Bbr {
 
     fn round_ended(&mut self, round: &Round) {
         let is_heavy = self.path.is_heavy(round.lost, round.lost + round.delivered, self.packet_bytes);
-        let is_quiet = self.phase == Phase::Cruise
-            && round.longest.is_some_and(|longest| self.excess(longest).is_none());
+        let is_quiet = matches!(self.phase, Phase::Cruise | Phase::Compete)
+            && round.shortest.is_some_and(|shortest| self.excess(shortest).is_none());
         if is_quiet && !is_heavy {
             self.path.background(round);
         }

@@ -13,6 +13,9 @@ const EXTRA_HALF_ROUNDS: u64 = 5;
 /// No more than what arrives in so long counts as acknowledged too early: longer is a stall, not a habit.
 const EXTRA_MAX: Duration = Duration::from_millis(100);
 
+/// Stands for a jitter that is not known.
+const JITTER_MAX: Duration = Duration::from_secs(60);
+
 /// Of what is sent, per cent that may be lost before the path is taken for full (`BBR.LossThresh`).
 const LOSS_PERCENT: u64 = 2;
 /// Of what is sent, per cent that are put down to chance at most.
@@ -69,6 +72,8 @@ pub(super) struct Path {
     bandwidth: [u64; 2],
     shortest: Option<Duration>,
     latest: Option<Duration>,
+    /// The least that the round trips of one round differed, of the last rounds, in two halves.
+    jitter: [Duration; 2],
     round: Round,
     round_ends_at: u64,
     rounds: u64,
@@ -88,6 +93,7 @@ impl Path {
             bandwidth: [0; 2],
             shortest: None,
             latest: None,
+            jitter: [JITTER_MAX; 2],
             round: Round::default(),
             round_ends_at: 0,
             rounds: 0,
@@ -116,6 +122,14 @@ impl Path {
         self.latest
     }
 
+    /// By how much round trips differ though the queue stays as it is.
+    pub(super) fn jitter(&self) -> Duration {
+        match self.jitter[0].min(self.jitter[1]) {
+            JITTER_MAX => Duration::ZERO,
+            jitter => jitter,
+        }
+    }
+
     /// Bytes that arrive beyond what the bandwidth explains, because acknowledgements come in bunches.
     pub(super) fn extra(&self) -> u64 {
         self.extra[0].max(self.extra[1])
@@ -141,6 +155,9 @@ impl Path {
                 self.rounds += 1;
                 self.round.time = acknowledged.now.since(self.round_began);
                 self.round_began = acknowledged.now;
+                if let (Some(shortest), Some(longest)) = (self.round.shortest, self.round.longest) {
+                    self.jitter[1] = self.jitter[1].min(longest - shortest);
+                }
                 ended = Some(std::mem::take(&mut self.round));
                 self.forget_extra();
             }
@@ -248,6 +265,7 @@ impl Path {
         if self.rounds >= self.extra_turns_at {
             self.extra_turns_at = self.rounds + EXTRA_HALF_ROUNDS;
             self.extra = [self.extra[1], 0];
+            self.jitter = [self.jitter[1], JITTER_MAX];
         }
     }
 }
