@@ -5,7 +5,10 @@ use std::time::Duration;
 use millstream_model::Instant;
 use millstream_sctp::{Event, Message};
 
-use super::model::{Direction, Sent};
+use super::{
+    model::{Direction, Sent},
+    plan::{Disorder, Plan},
+};
 use crate::world::{End, World};
 
 /// A sender's timer is never longer than 3 s, and goes off a little late.
@@ -14,6 +17,9 @@ const SILENCE_MAX: Duration = Duration::from_millis(3_100);
 /// Packets sent again on top of what is allowed for: probes of tails whose acknowledgements were lost, and the first of
 /// packets that overtake each other.
 const AGAIN_PACKETS: usize = 24;
+
+/// Packets that were refused because nobody read, and are sent again until somebody does.
+const PROBE_PACKETS: usize = 24;
 
 /// Nothing comes that was not sent.
 pub(crate) fn nothing_comes_that_was_not_sent(sent: &[Sent], message: &Message) -> usize {
@@ -73,12 +79,21 @@ pub(crate) fn no_silence_while_data_waits(end: &End, now: Instant, grain: Durati
     );
 }
 
-/// What is sent again is at most 1.2 times what was lost; of what is overtaken on its way, some more.
-pub(crate) fn little_is_sent_again_that_was_not_lost(end: &End, is_orderly: bool) {
+/// What is sent again is at most 1.2 times what was lost; of what is overtaken on its way, or probes a window that is
+/// shut, some more.
+pub(crate) fn little_is_sent_again_that_was_not_lost(end: &End, plan: &Plan) {
     let (again, lost) = (end.ledger.again(), end.ledger.lost());
     let sent = end.ledger.sent_chunks();
-    let slack = AGAIN_PACKETS * end.ledger.chunks_a_packet();
-    let allowed = lost * 12 / 10 + slack + if is_orderly { 0 } else { sent / 10 };
+    let probes = if plan.pauses.is_empty() { 0 } else { PROBE_PACKETS };
+    let slack = (AGAIN_PACKETS + probes) * end.ledger.chunks_a_packet();
+    let overtaken = match plan.disorder() {
+        Disorder::None => 0,
+        Disorder::Some => sent / 10,
+        Disorder::BeyondRoundTrip => sent / 3,
+    };
+    // What arrived when no acknowledgement came back any more looks lost.
+    let unheard = if plan.black_out.is_some() { sent / 4 } else { 0 };
+    let allowed = lost * 12 / 10 + slack + overtaken + unheard;
     assert!(
         again <= allowed,
         "{again} chunks sent again, {lost} lost of {sent}, {} for nothing, as {:?}: {:?}",

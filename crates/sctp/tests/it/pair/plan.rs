@@ -233,9 +233,26 @@ impl Plan {
         }
     }
 
-    /// Packets do not overtake each other, nor arrive twice, nor take much longer than others: nothing looks lost that
-    /// is not.
-    pub(crate) fn is_orderly(&self) -> bool {
-        self.traits.iter().all(|traits| traits.reorder.is_none() && traits.jitter.is_zero())
+    /// How much of what arrives late looks lost.
+    pub(crate) fn disorder(&self) -> Disorder {
+        let late = self
+            .traits
+            .iter()
+            .map(|traits| traits.jitter + traits.reorder.map_or(Duration::ZERO, |by| by.by));
+        let (late, delay) = (late.max().unwrap_or_default(), self.traits[0].delay);
+        match late {
+            Duration::ZERO => Disorder::None,
+            late if late < delay => Disorder::Some,
+            // Whoever waits for these waits longer than for what is lost.
+            _ => Disorder::BeyondRoundTrip,
+        }
     }
+}
+
+/// How much packets overtake each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disorder {
+    None,
+    Some,
+    BeyondRoundTrip,
 }

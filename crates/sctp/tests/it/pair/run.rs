@@ -67,7 +67,7 @@ enum Reset {
     Wanted,
     /// Asked for when so many messages had been sent.
     Asked(usize),
-    Done,
+    Done(usize),
 }
 
 struct Run {
@@ -124,7 +124,7 @@ impl Source {
     }
 
     fn is_done(&self) -> bool {
-        self.left == 0 && matches!(self.reset, Reset::None | Reset::Done)
+        self.left == 0 && matches!(self.reset, Reset::None | Reset::Done(_))
     }
 }
 
@@ -225,13 +225,17 @@ impl Run {
                                 && matches!(source.reset, Reset::Asked(_))
                         })
                         .expect("a reset that was not asked for");
-                    source.reset = Reset::Done;
+                    if let Reset::Asked(before) = source.reset {
+                        source.reset = Reset::Done(before);
+                    }
                     source.left = source.flow.total / 2;
                     self.resets += 1;
                 }
                 Event::PeerReset { stream } if end_of.is_reading => {
                     let asked = self.sources.iter().find_map(|source| match source.reset {
-                        Reset::Asked(before) if source.flow.from != end && source.flow.stream == stream => {
+                        Reset::Asked(before) | Reset::Done(before)
+                            if source.flow.from != end && source.flow.stream == stream =>
+                        {
                             Some(before)
                         }
                         _ => None,
@@ -311,7 +315,7 @@ impl Run {
         for end in &world.ends {
             invariants::no_silence_while_data_waits(end, world.now, world.grain);
             if told.restarted == 0 {
-                invariants::little_is_sent_again_that_was_not_lost(end, self.plan.is_orderly());
+                invariants::little_is_sent_again_that_was_not_lost(end, &self.plan);
             }
             told.bytes += end.received_bytes;
             told.chunks += end.ledger.sent_chunks();
@@ -368,6 +372,9 @@ impl Run {
                 return;
             }
         }
+        if (0..2).any(|end| world.closed(end) == Some(CloseReason::Narrowed)) {
+            return;
+        }
         // What came before the end can be read after it.
         self.plan.pauses.clear();
         self.until(world, SECOND, |_| false);
@@ -381,7 +388,9 @@ impl Run {
         assert!(is_closed, "the shutdown does not end");
         for end in 0..2 {
             let closed = world.closed(end);
-            let narrowed = self.plan.narrowing.is_some() && closed == Some(CloseReason::Narrowed);
+            // The other is told so.
+            let narrowed = self.plan.narrowing.is_some()
+                && matches!(closed, Some(CloseReason::Narrowed | CloseReason::Aborted));
             assert!(
                 narrowed
                     || matches!(
