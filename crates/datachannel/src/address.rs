@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, ops::RangeInclusive};
 
 use millstream_model::Fingerprint;
+use millstream_sctp::Entropy;
 
 /// How long an ICE user name fragment may be (RFC 8839 §5.4).
 pub const UFRAG_CHARS: RangeInclusive<usize> = 4..=256;
@@ -35,6 +36,17 @@ pub fn random_token(chars: usize) -> Result<String, getrandom::Error> {
     let mut bytes = vec![0; chars];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.into_iter().map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)])).collect())
+}
+
+/// What one association is random by.
+///
+/// # Errors
+///
+/// When the operating system gives no randomness.
+pub(crate) fn random_entropy() -> Result<Entropy, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(Entropy(bytes))
 }
 
 /// Whether `text` is made of `ice-char` and of a length in `chars`.

@@ -101,8 +101,8 @@ pub async fn dial(address: &Address, config: Config) -> Result<Connection, Error
         Some(certificate) => certificate.clone(),
         None => Certificate::generate()?,
     };
-    let setup = Setup::client(&certificate, config.receive_window_bytes)?;
-    let socket = socket::bind(SocketAddr::new(config.bind.unwrap_or(unspecified), 0))?;
+    let setup = Setup::new(&certificate, config.receive_window_bytes)?;
+    let socket = socket::bind(SocketAddr::new(config.bind.unwrap_or(unspecified), 0), false)?;
     // Connected: strangers' datagrams never reach us, and the network's refusals do.
     socket.connect(address.socket)?;
     let timeout = config.timeout;

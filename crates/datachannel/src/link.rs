@@ -3,53 +3,39 @@
 //!
 //! The caller authenticates addresses and moves datagrams; this knows no address at all.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use millstream_model::Fingerprint;
+use millstream_sctp::Entropy;
 
 use crate::{
     Certificate, CertificateError,
     connection::{CLOSE_LINGER, Channel, CloseReason, Message, Stats},
+    socket::Sink,
 };
 
-mod allowance;
 pub mod dtls;
 pub(crate) mod records;
-mod screen;
 mod sctp;
 
 use dtls::Dtls;
 pub(crate) use sctp::Released;
 use sctp::Sctp;
 
-/// Our side and the peer in the SCTP engine's eyes, whatever the real addresses are.
-const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
-const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2);
-
 /// What every link of one listener or dialler shares.
 #[derive(Clone)]
 pub(crate) struct Setup {
     dtls: dtls::Setup,
-    receive_window_bytes: u32,
+    sctp: Arc<millstream_sctp::Config>,
 }
 
 impl Setup {
-    pub(crate) fn server(
+    pub(crate) fn new(
         certificate: &Certificate,
         receive_window_bytes: u32,
     ) -> Result<Self, CertificateError> {
-        Ok(Self { dtls: dtls::Setup::new(certificate)?, receive_window_bytes })
-    }
-
-    pub(crate) fn client(
-        certificate: &Certificate,
-        receive_window_bytes: u32,
-    ) -> Result<Self, CertificateError> {
-        Ok(Self { dtls: dtls::Setup::new(certificate)?, receive_window_bytes })
+        Ok(Self { dtls: dtls::Setup::new(certificate)?, sctp: sctp::config(receive_window_bytes) })
     }
 }
 
@@ -57,7 +43,6 @@ impl Setup {
 pub(crate) struct Link {
     dtls: Dtls,
     sctp: Sctp,
-    is_server: bool,
     /// We are closing: since then, what is buffered may still be acknowledged.
     closing: Option<Instant>,
     ended: Option<Ended>,
@@ -74,49 +59,43 @@ pub(crate) enum Ended {
 
 impl Link {
     /// Waits for a ClientHello; see [`Dtls::server`].
-    pub(crate) fn server(setup: &Setup, has_cookies: bool) -> Self {
-        Self::new(Dtls::server(&setup.dtls, has_cookies), setup, true)
+    pub(crate) fn server(setup: &Setup, has_cookies: bool, entropy: Entropy, now: Instant) -> Self {
+        Self::new(Dtls::server(&setup.dtls, has_cookies), setup, entropy, now)
     }
 
     /// Starts the handshake with a peer that must show `expected`.
-    pub(crate) fn client(setup: &Setup, expected: Fingerprint, now: Instant) -> Self {
-        Self::new(Dtls::client(&setup.dtls, expected, now), setup, false)
+    pub(crate) fn client(setup: &Setup, expected: Fingerprint, entropy: Entropy, now: Instant) -> Self {
+        Self::new(Dtls::client(&setup.dtls, expected, now), setup, entropy, now)
     }
 
-    fn new(dtls: Dtls, setup: &Setup, is_server: bool) -> Self {
-        let sctp = Sctp::new(setup.receive_window_bytes);
-        let mut link = Self { dtls, sctp, is_server, closing: None, ended: None };
+    fn new(dtls: Dtls, setup: &Setup, entropy: Entropy, now: Instant) -> Self {
+        let sctp = Sctp::new(&setup.sctp, entropy, now);
+        let mut link = Self { dtls, sctp, closing: None, ended: None };
         link.settle();
         link
     }
 
-    /// Takes a datagram. Says whether it was authentic: made by the peer of this link, and new.
-    pub(crate) fn handle(&mut self, datagram: &[u8], now: Instant) -> bool {
+    /// Takes a datagram, which becomes garbage. Says whether it was authentic: made by the peer of this link, and new.
+    pub(crate) fn handle(&mut self, datagram: &mut [u8], now: Instant) -> bool {
         if self.ended.is_some() {
             return false;
         }
-        let Self { dtls, sctp, is_server, .. } = self;
+        let Self { dtls, sctp, .. } = self;
         let was_open = dtls.peer().is_some();
-        let mut datagram = datagram.to_vec();
-        let mut packets = Vec::new();
-        let authentic =
-            dtls.handle(&mut datagram, now, &mut |packet| packets.push(Bytes::copy_from_slice(packet)));
-        if !was_open && !*is_server && dtls.peer().is_some() {
+        let authentic = dtls.handle(datagram, now, &mut |packet| sctp.receive(packet, now));
+        if !was_open && dtls.peer().is_some() {
             sctp.connect(now);
-        }
-        for packet in packets {
-            sctp.receive(packet, *is_server, now);
         }
         self.settle();
         authentic
     }
 
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
         if self.ended.is_some() {
             return None;
         }
         let linger = self.closing.map(|since| since + CLOSE_LINGER);
-        [self.dtls.next_timeout(), self.sctp.next_timeout(), linger].into_iter().flatten().min()
+        [self.dtls.next_timeout(), self.sctp.next_timeout(now), linger].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -124,6 +103,10 @@ impl Link {
             return;
         }
         self.dtls.handle_timeout(now);
+        if self.dtls.peer().is_some() && !self.sctp.has_heard() {
+            // Our INIT is not answered: perhaps the end of the handshake before it was lost, and with it the right to send.
+            self.dtls.repeat_last_flight();
+        }
         self.sctp.handle_timeout(now);
         self.settle();
     }
@@ -142,9 +125,9 @@ impl Link {
         self.ended
     }
 
-    pub(crate) fn write(&mut self, channel: Channel, bytes: Bytes) {
+    pub(crate) fn write(&mut self, channel: Channel, bytes: Bytes, now: Instant) {
         if self.ended.is_none() && self.closing.is_none() {
-            self.sctp.write(channel, bytes);
+            self.sctp.write(channel, bytes, now);
         }
     }
 
@@ -159,7 +142,7 @@ impl Link {
         self.sctp.take_released(channel)
     }
 
-    pub(crate) const fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         self.sctp.stats()
     }
 
@@ -173,21 +156,23 @@ impl Link {
         self.end(reason);
     }
 
-    /// Hands every datagram that may leave now to `send`.
-    pub(crate) fn transmit(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
+    /// Writes every datagram that may leave now to `sink`.
+    pub(crate) fn transmit(&mut self, now: Instant, sink: &mut dyn Sink) {
         if self.ended.is_none() && self.dtls.peer().is_some() {
             let Self { dtls, sctp, .. } = self;
-            let (mut record, mut failed) = (Vec::new(), false);
-            sctp.transmit(now, &mut |packet| {
-                record.clear();
-                failed |= dtls.seal(&mut record, |out| out.extend_from_slice(packet)).is_err();
-                if !failed {
-                    send(&record);
-                }
-            });
+            let mut failed = false;
+            while !failed
+                && sink.datagram(&mut |out| {
+                    let sealed = dtls.seal(out, |out| _ = sctp.transmit(now, out));
+                    failed = sealed.is_err();
+                    sealed.unwrap_or(false)
+                })
+            {}
             if failed {
                 self.end(CloseReason::Misbehaviour("DTLS cannot encrypt"));
             }
+            // What the association noticed while it was drained.
+            self.settle();
         }
         let lingered = |since| self.sctp.is_drained() || now >= since + CLOSE_LINGER;
         if self.ended.is_none() && self.closing.is_some_and(lingered) {
@@ -197,7 +182,12 @@ impl Link {
             // Queues close_notify for a peer that is still there; does nothing a second time.
             self.dtls.stop();
         }
-        self.dtls.transmit(send);
+        self.dtls.transmit(&mut |datagram| {
+            sink.datagram(&mut |out| {
+                out.extend_from_slice(datagram);
+                true
+            });
+        });
     }
 
     fn settle(&mut self) {
@@ -210,6 +200,7 @@ impl Link {
             Some(dtls::Ended::Peer) => self.end(CloseReason::Peer),
             Some(dtls::Ended::Local) => self.end(CloseReason::Local),
         }
+        self.sctp.settle();
         if let Some(reason) = self.sctp.ended() {
             self.end(reason);
         }

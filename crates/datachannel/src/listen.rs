@@ -120,9 +120,8 @@ impl Listener {
         if !is_ice_text(&config.password, &PASSWORD_CHARS) {
             return Err(invalid("the ICE password must be 22 to 256 of A-Z a-z 0-9 + /"));
         }
-        let setup =
-            Setup::server(&config.certificate, config.receive_window_bytes).map_err(io::Error::other)?;
-        let socket = socket::bind(config.bind)?;
+        let setup = Setup::new(&config.certificate, config.receive_window_bytes).map_err(io::Error::other)?;
+        let socket = socket::bind(config.bind, false)?;
         let local_addr = socket.local_addr()?;
         let address = Address {
             socket: config.public.unwrap_or(local_addr),

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     connection::{Channel, CloseReason, Command, Limits, Port, Stats},
     link::{Ended, Link},
+    socket::Sink,
 };
 
 pub(crate) struct Session {
@@ -26,13 +27,13 @@ impl Session {
     }
 
     /// Takes a datagram. Says whether it was authentic.
-    pub(crate) fn handle(&mut self, datagram: &[u8], now: Instant) -> bool {
+    pub(crate) fn handle(&mut self, datagram: &mut [u8], now: Instant) -> bool {
         self.guarded(|link| link.handle(datagram, now)).unwrap_or(false)
     }
 
     pub(crate) fn command(&mut self, command: Command, now: Instant) {
         self.guarded(|link| match command {
-            Command::Send(channel, bytes) => link.write(channel, bytes),
+            Command::Send(channel, bytes) => link.write(channel, bytes, now),
             Command::Resume => {}
             Command::Close => link.close(now),
         });
@@ -42,19 +43,19 @@ impl Session {
         self.guarded(|link| link.handle_timeout(now));
     }
 
-    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
-        self.guarded(|link| link.next_timeout()).flatten()
+    pub(crate) fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
+        self.guarded(|link| link.next_timeout(now)).flatten()
     }
 
     pub(crate) fn abort(&mut self, reason: CloseReason) {
         self.guarded(|link| link.abort(reason));
     }
 
-    /// Moves what can move: messages to the inbox, datagrams to `send`, credit to senders. `peer` is where the
+    /// Moves what can move: messages to the inbox, datagrams to `sink`, credit to senders. `peer` is where the
     /// peer is now.
-    pub(crate) fn pump(&mut self, peer: SocketAddr, now: Instant, send: &mut dyn FnMut(&[u8])) {
+    pub(crate) fn pump(&mut self, peer: SocketAddr, now: Instant, sink: &mut dyn Sink) {
         self.receive(now);
-        self.guarded(|link| link.transmit(now, send));
+        self.guarded(|link| link.transmit(now, sink));
         let Some(port) = &self.port else { return };
         for channel in [Channel::Control, Channel::Pieces] {
             let released = self.link.take_released(channel);

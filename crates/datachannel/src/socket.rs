@@ -23,9 +23,13 @@ const BATCH_BYTES_MAX: usize = 60_000;
 /// Buffers kept for reuse.
 const SPARES_MAX: usize = 32;
 
-/// Binds a socket and gives it large buffers; says so once when the system allows less.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+/// Binds a socket and gives it large buffers; says so when the system allows less. One of several that share an
+/// address if `is_shared`: the kernel then chooses one of them for each peer's address.
+pub(crate) fn bind(address: SocketAddr, is_shared: bool) -> io::Result<std::net::UdpSocket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    }
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
@@ -56,18 +60,20 @@ pub(crate) struct Arrival<'a> {
     pub(crate) from: SocketAddr,
     /// The address it was sent to, on a socket with several.
     pub(crate) to: Option<IpAddr>,
-    pub(crate) bytes: &'a [u8],
+    /// Decrypted where it stands.
+    pub(crate) bytes: &'a mut [u8],
 }
 
 /// Buffers for arrivals.
 pub(crate) struct Intake {
     bytes: Vec<u8>,
+    metas: Vec<RecvMeta>,
 }
 
 impl Intake {
     /// For `slots` datagrams, or trains of datagrams, a system call.
     pub(crate) fn new(slots: usize) -> Self {
-        Self { bytes: vec![0; slots * SLOT_BYTES] }
+        Self { bytes: vec![0; slots * SLOT_BYTES], metas: vec![RecvMeta::default(); slots] }
     }
 }
 
@@ -91,14 +97,13 @@ impl Socket {
     ///
     /// `WouldBlock` when there is nothing; others are the network's (a peer's port is closed) and pass.
     pub(crate) fn receive(&self, intake: &mut Intake, each: &mut dyn FnMut(Arrival<'_>)) -> io::Result<()> {
-        let mut slots: Vec<_> = intake.bytes.chunks_exact_mut(SLOT_BYTES).map(IoSliceMut::new).collect();
-        let mut metas = vec![RecvMeta::default(); slots.len()];
-        let count = self
-            .io
-            .try_io(Interest::READABLE, || self.state.recv((&self.io).into(), &mut slots, &mut metas))?;
-        for (slot, meta) in slots.iter().zip(&metas).take(count) {
-            let train = slot.get(..meta.len).unwrap_or_default();
-            for bytes in train.chunks(meta.stride.max(1)) {
+        let Intake { bytes, metas } = intake;
+        let mut slots: Vec<_> = bytes.chunks_exact_mut(SLOT_BYTES).map(IoSliceMut::new).collect();
+        let count =
+            self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), &mut slots, metas))?;
+        for (slot, meta) in slots.iter_mut().zip(metas).take(count) {
+            let train = slot.get_mut(..meta.len).unwrap_or_default();
+            for bytes in train.chunks_mut(meta.stride.max(1)) {
                 each(Arrival { from: meta.addr, to: meta.dst_ip, bytes });
             }
         }
@@ -115,6 +120,12 @@ impl Socket {
         };
         self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit))
     }
+}
+
+/// Where a machine writes datagrams to.
+pub(crate) trait Sink {
+    /// Has `write` append one datagram; what it says, whether there was one, is passed on.
+    fn datagram(&mut self, write: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> bool;
 }
 
 /// Datagrams that wait for the kernel, in order. Its owner adds only while it is empty or nearly so: what it holds
@@ -135,6 +146,63 @@ struct Batch {
     segments: usize,
 }
 
+/// The way out to one peer: datagrams are written straight into what the kernel is given.
+pub(crate) struct Outlet<'a> {
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) socket: &'a Socket,
+    pub(crate) to: SocketAddr,
+    /// The address of ours to send from, on a machine with several.
+    pub(crate) from: Option<IpAddr>,
+}
+
+impl Sink for Outlet<'_> {
+    fn datagram(&mut self, write: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> bool {
+        let Self { outbox, socket, to, from } = self;
+        let segments_max = socket.state.max_gso_segments();
+        let batch = match outbox.queue.back_mut() {
+            Some(batch) if batch.has_room_for(*to, *from, segments_max) => batch,
+            _ => {
+                let bytes = outbox.spares.pop().unwrap_or_default();
+                outbox.queue.push_back(Batch { to: *to, from: *from, bytes, segment_bytes: 0, segments: 0 });
+                match outbox.queue.back_mut() {
+                    Some(batch) => batch,
+                    None => return false,
+                }
+            }
+        };
+        let before = batch.bytes.len();
+        let is_written = write(&mut batch.bytes);
+        let length = batch.bytes.len() - before;
+        if batch.segments == 0 {
+            batch.segment_bytes = length;
+        }
+        if length > batch.segment_bytes {
+            // Longer than those before it: the first of a batch of its own.
+            let mut bytes = outbox.spares.pop().unwrap_or_default();
+            bytes.extend_from_slice(&batch.bytes[before..]);
+            batch.bytes.truncate(before);
+            outbox.queue.push_back(Batch { to: *to, from: *from, bytes, segment_bytes: length, segments: 1 });
+        } else if length > 0 {
+            batch.segments += 1;
+        } else if batch.segments == 0
+            && let Some(batch) = outbox.queue.pop_back()
+        {
+            outbox.keep(batch.bytes);
+        }
+        is_written
+    }
+}
+
+impl Batch {
+    fn has_room_for(&self, to: SocketAddr, from: Option<IpAddr>, segments_max: usize) -> bool {
+        self.to == to
+            && self.from == from
+            && self.bytes.len() == self.segments * self.segment_bytes
+            && self.segments < segments_max
+            && self.bytes.len() + self.segment_bytes <= BATCH_BYTES_MAX
+    }
+}
+
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -142,21 +210,11 @@ impl Outbox {
 
     /// Queues `datagram` for `to`, to leave from our address `from`.
     pub(crate) fn push(&mut self, socket: &Socket, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
-        if let Some(batch) = self.queue.back_mut()
-            && batch.to == to
-            && batch.from == from
-            && datagram.len() <= batch.segment_bytes
-            && batch.bytes.len() == batch.segments * batch.segment_bytes
-            && batch.segments < socket.state.max_gso_segments()
-            && batch.bytes.len() + datagram.len() <= BATCH_BYTES_MAX
-        {
-            batch.bytes.extend_from_slice(datagram);
-            batch.segments += 1;
-            return;
-        }
-        let mut bytes = self.spares.pop().unwrap_or_default();
-        bytes.extend_from_slice(datagram);
-        self.queue.push_back(Batch { to, from, bytes, segment_bytes: datagram.len(), segments: 1 });
+        let mut outlet = Outlet { outbox: self, socket, to, from };
+        outlet.datagram(&mut |out| {
+            out.extend_from_slice(datagram);
+            true
+        });
     }
 
     /// Whether the network has said, since the last call, that nobody listens at the address of a connected socket.
@@ -177,12 +235,16 @@ impl Outbox {
                 }
                 Ok(()) => {}
             }
-            if let Some(mut batch) = self.queue.pop_front()
-                && self.spares.len() < SPARES_MAX
-            {
-                batch.bytes.clear();
-                self.spares.push(batch.bytes);
+            if let Some(batch) = self.queue.pop_front() {
+                self.keep(batch.bytes);
             }
+        }
+    }
+
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if self.spares.len() < SPARES_MAX {
+            bytes.clear();
+            self.spares.push(bytes);
         }
     }
 }

@@ -6,17 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use millstream_sctp::Entropy;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Config, Error};
 use crate::{
     Address,
+    address::random_entropy,
     connection::{CloseReason, Command, Commands, Connection, Limits, LinkId},
     demux::{self, Protocol},
     link::{Ended, Link, Setup},
     random_token,
     session::Session,
-    socket::{Arrival, Intake, Outbox, Socket},
+    socket::{Arrival, Intake, Outbox, Outlet, Socket},
     stun::{self, Check, Class, TransactionId},
 };
 
@@ -54,6 +56,7 @@ pub(super) struct Driver {
     setup: Setup,
     ufrag: String,
     tie_breaker: u64,
+    entropy: Entropy,
     session: Option<Session>,
     commands: mpsc::UnboundedReceiver<(LinkId, Command)>,
     commander: Commands,
@@ -77,6 +80,7 @@ impl Driver {
             setup,
             ufrag: random_token(UFRAG_LENGTH).map_err(io::Error::other)?,
             tie_breaker: getrandom::u64().map_err(io::Error::other)?,
+            entropy: random_entropy().map_err(io::Error::other)?,
             session: None,
             commands,
             commander,
@@ -135,7 +139,7 @@ impl Driver {
     }
 
     fn due(&mut self) -> Instant {
-        let link = self.session.as_mut().and_then(Session::next_timeout);
+        let link = self.session.as_mut().and_then(|session| session.next_timeout(Instant::now()));
         let consent = self.session.as_ref().map(|_| self.heard + self.config.consent_timeout);
         [link, consent].into_iter().flatten().fold(self.check_at, Instant::min)
     }
@@ -174,7 +178,7 @@ impl Driver {
             self.is_refused = false;
             self.check_at = now + CONSENT_INTERVAL;
             if self.session.is_none() {
-                let link = Link::client(&self.setup, self.address.fingerprint, now);
+                let link = Link::client(&self.setup, self.address.fingerprint, self.entropy, now);
                 self.session = Some(Session::new(link));
             }
         }
@@ -228,7 +232,7 @@ impl Driver {
         let Self { socket, outbox, session, address, .. } = self;
         if let Some(session) = session.as_mut().filter(|_| outbox.is_empty()) {
             let to = address.socket;
-            session.pump(to, now, &mut |datagram| outbox.push(socket, to, None, datagram));
+            session.pump(to, now, &mut Outlet { outbox, socket, to, from: None });
             outbox.flush(socket);
         }
     }

@@ -146,12 +146,12 @@ impl Dtls {
     }
 
     /// Appends one record to `out`, encrypted where it stands, with what `write` appends as its plaintext: it grows by
-    /// that and 37 bytes.
+    /// that and 37 bytes, or not at all when `write` appends nothing. Says whether there is a record.
     ///
     /// # Errors
     ///
     /// See [`SealError`]; `out` is then as it was. [`SealError::Exhausted`] is for ever: end the connection.
-    pub fn seal(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), SealError> {
+    pub fn seal(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, SealError> {
         let Stage::Open(open) = &mut self.stage else { return Err(SealError::NotOpen) };
         open.sealer.seal(APPLICATION_DATA, out, write)
     }
@@ -164,6 +164,14 @@ impl Dtls {
         }
         for datagram in std::mem::take(&mut self.pending) {
             send(&datagram);
+        }
+    }
+
+    /// Sends our last flight again, if it was the end of the handshake: nothing says that the peer has it.
+    pub(crate) fn repeat_last_flight(&mut self) {
+        if let Stage::Open(open) = &mut self.stage {
+            let datagram = open.repeat_last_flight();
+            self.pending.extend(datagram);
         }
     }
 

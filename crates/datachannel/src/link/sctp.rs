@@ -1,532 +1,270 @@
-//! SCTP and its two channels for one peer, on the engine `rtc-sctp` (RFC 9260, RFC 8831). No socket, no clock.
+//! SCTP and its two channels for one peer (RFC 9260, RFC 8831). No socket; the clock is the caller's.
 //!
-//! The engine is fed so that control goes before media: pieces wait here, and are handed over one at a time while
-//! the congestion window takes them.
+//! Both sides have opened streams 0 and 1 by themselves. A page that opens channels by DCEP all the same gets its
+//! answers here; what is said on others than ours is taken and left.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use rtc_sctp::{
-    Association, AssociationError, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig,
-    Event, Payload, PayloadProtocolIdentifier as Ppi, ReliabilityType, ServerConfig, StreamEvent,
-    TimerConfig, TransportConfig,
+use millstream_model as model;
+use millstream_sctp::{
+    Association, CloseReason as Reason, Config, Entropy, Event, Outgoing, Reliability,
+    dcep::{self, Ppi},
 };
-use rtc_shared::TransportProtocol;
 
-use super::{
-    LOCAL, PEER,
-    allowance::Allowance,
-    screen::{self, Inbound, Outbound, Refusal, STREAMS_MAX},
-};
 use crate::connection::{Channel, CloseReason, MESSAGE_BYTES_MAX, Message, Stats};
 
-/// Bytes handed to the engine beyond what its congestion window takes. A piece may be more: control, and what a viewer
-/// wants more urgently, waits for one piece at most.
-const FEED_BYTES: usize = 8 * 1024;
+/// Streams a peer may use: our two, and room for channels a page opens by itself, which are acknowledged and ignored.
+const STREAMS_MAX: u16 = 16;
 
-/// INITs answered: a peer whose INITs get lost sends a few, all the same.
-const INITS_MAX: usize = 16;
+/// What DTLS adds to a packet: header, explicit nonce and tag of AES-GCM (RFC 5288).
+const RECORD_BYTES: usize = 13 + 8 + 16;
 
-/// RE-CONFIG chunks taken in a connection's life: closing sixteen streams, with retransmissions. The engine keeps
-/// each that names a future TSN.
-const RECONFIGS_MAX: usize = 64;
+/// A UDP payload that every path carries (RFC 8831 §5 wants this or less, without probing).
+const DATAGRAM_BYTES_MIN: usize = 1_200;
 
-/// DATA chunks that the engine may hold for us: one for each so many bytes of window, and some. Bounds the cost of
-/// many tiny chunks, which the window does not count.
-const WINDOW_BYTES_PER_CHUNK: usize = 64;
-const UNREAD_CHUNKS_MIN: usize = 1_024;
+/// The longest UDP payload on a path of 1,500 bytes, by IPv6.
+const DATAGRAM_BYTES_MAX: usize = 1_500 - 40 - 8;
 
-/// RFC 8831 §6.6: DATA_CHANNEL_OPEN and the ACK that answers it (RFC 8832 §5).
-const DCEP_OPEN: u8 = 3;
-const DCEP_ACK: u8 = 2;
+/// DCEP answers given in a connection's life: an honest page opens each stream once, and repeats what was lost below us.
+const ANSWERS_MAX: usize = 64;
 
-/// Weight of a new round trip sample: 1/8 (RFC 6298 §2.3).
-const RTT_WEIGHT: u32 = 8;
+/// DATA_CHANNEL_ACK (RFC 8832 §5.2).
+const ACK: [u8; 1] = [2];
+
+/// The association's clock begins so long before the link, so that nothing is ever before its origin.
+const HEADSTART: Duration = Duration::from_secs(60);
+
+/// What every link of one listener or dialler shares.
+pub(super) fn config(receive_window_bytes: u32) -> Arc<Config> {
+    Arc::new(Config {
+        streams: STREAMS_MAX,
+        receive_window_bytes,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        // The credit of the handles bounds what is handed over (connection/port.rs).
+        send_bytes_max: usize::MAX,
+        packet_bytes_min: DATAGRAM_BYTES_MIN - RECORD_BYTES,
+        packet_bytes_max: DATAGRAM_BYTES_MAX - RECORD_BYTES,
+        ..Config::default()
+    })
+}
 
 pub(super) struct Sctp {
-    transport: Arc<TransportConfig>,
-    engine: Option<Engine>,
-    greeting: Option<Greeting>,
-    inits: usize,
-    open: bool,
-    /// Streams that have something to read, one bit each.
-    readable: u16,
-    waiting: [VecDeque<Bytes>; 2],
-    /// Bytes with the engine that were never charged to a sender: DCEP, stand-ins of empty messages.
-    uncharged: [usize; 2],
-    released: [Released; 2],
-    flow: Flow,
-    intake: Intake,
-    ended: Option<CloseReason>,
-}
-
-struct Engine {
-    endpoint: Endpoint,
-    handle: AssociationHandle,
     association: Association,
-}
-
-/// The server's answer to an INIT, until the association is open.
-struct Greeting {
-    tag: u32,
-    answer: Vec<Bytes>,
-    repeat: bool,
+    origin: Instant,
+    is_open: bool,
+    has_heard: bool,
+    answers: usize,
+    /// What is with the association and was never charged to a sender: DCEP, stand-ins of empty messages.
+    uncharged: [Released; 2],
+    bytes_received: u64,
+    ended: Option<CloseReason>,
 }
 
 /// What senders get back.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Released {
-    /// Messages that left the queue here.
+    /// Messages the peer has wholly acknowledged.
     pub(crate) messages: usize,
     /// Bytes the peer acknowledged.
     pub(crate) bytes: usize,
 }
 
-/// What has been sent, told from the packets that leave.
-#[derive(Default)]
-struct Flow {
-    last_tsn: Option<u32>,
-    /// Bytes with the engine that it has not sent once.
-    unsent: usize,
-    /// Bytes with the engine that the peer has not acknowledged.
-    underway: usize,
-    /// Bytes charged to senders and not released.
-    unacknowledged: usize,
-    /// A TSN whose round trip is being measured.
-    probe: Option<Probe>,
-    /// How long the round trip took that ended with this packet, and bytes acknowledged before it.
-    rounded: Option<(Duration, u64)>,
-    /// Bytes acknowledged, ours included.
-    acknowledged: u64,
-    allowance: Allowance,
-    stats: Stats,
-}
-
-#[derive(Clone, Copy)]
-struct Probe {
-    tsn: u32,
-    sent: Instant,
-    /// Bytes acknowledged by then.
-    acknowledged: u64,
-}
-
-/// What the engine holds that we have not read.
-#[derive(Default)]
-struct Intake {
-    chunks: usize,
-    /// The window we last announced was zero.
-    is_full: bool,
-    /// Bytes that arrived while it was, with nothing to read.
-    excess: usize,
-    reconfigs: usize,
-}
-
 impl Sctp {
-    pub(super) fn new(receive_window_bytes: u32) -> Self {
-        let timers = TimerConfig {
-            // Consent, not this, decides that a peer is gone; five silent doublings would kill the association.
-            max_t3_rtx_retrans: usize::MAX,
-            ..TimerConfig::default()
-        };
-        let transport = TransportConfig::default()
-            .with_max_message_size(u32::try_from(MESSAGE_BYTES_MAX).unwrap_or(u32::MAX))
-            .with_max_receive_buffer_size(receive_window_bytes)
-            .with_max_num_inbound_streams(STREAMS_MAX)
-            .with_max_num_outbound_streams(STREAMS_MAX)
-            .with_timer_config(timers);
+    pub(super) fn new(config: &Arc<Config>, entropy: Entropy, now: Instant) -> Self {
+        let mut association = Association::new(config.clone(), entropy, model::Instant(0) + HEADSTART);
+        association.set_priority(stream_of(Channel::Control), 0);
         Self {
-            transport: Arc::new(transport),
-            engine: None,
-            greeting: None,
-            inits: 0,
-            open: false,
-            readable: 0,
-            waiting: Default::default(),
-            uncharged: [0; 2],
-            released: Default::default(),
-            flow: Flow::default(),
-            intake: Intake::default(),
+            association,
+            origin: now,
+            is_open: false,
+            has_heard: false,
+            answers: 0,
+            uncharged: Default::default(),
+            bytes_received: 0,
             ended: None,
         }
     }
 
-    /// Sends INIT: the client's side.
+    /// Begins the association. Both sides do: the server's INIT leaves with the end of its handshake, which saves the
+    /// client a round trip (RFC 9260 §5.2.1 makes one association of both).
     pub(super) fn connect(&mut self, now: Instant) {
-        let config = ClientConfig { transport: self.transport.clone() };
-        let mut endpoint =
-            Endpoint::new(LOCAL, TransportProtocol::UDP, Arc::new(EndpointConfig::new()), None);
-        match endpoint.connect(now, config, PEER) {
-            Ok((handle, association)) => self.engine = Some(Engine { endpoint, handle, association }),
-            Err(_) => self.ended = Some(CloseReason::Misbehaviour("SCTP did not start")),
-        }
+        self.association.connect(self.at(now));
     }
 
-    /// Takes a packet from the peer. Only a server takes an INIT.
-    pub(super) fn receive(&mut self, packet: Bytes, is_server: bool, now: Instant) {
-        let seen = match screen::inbound(&packet) {
-            Ok(seen) => seen,
-            Err(Refusal::Malformed) => return,
-            Err(Refusal::Hostile(why)) => return self.end(CloseReason::Misbehaviour(why)),
-        };
-        if !self.admit(&seen) {
-            return;
-        }
-        match seen.init_tag {
-            // An INIT in an open association would make the engine close it; a copy that was late is harmless.
-            Some(_) if !is_server || self.open => {}
-            Some(tag) => self.greet(tag, packet, now),
-            None => {
-                if let Some(tsn) = seen.acknowledged {
-                    self.flow.acknowledged(tsn, now);
-                }
-                let Some(engine) = &mut self.engine else { return };
-                if let Some((_, DatagramEvent::AssociationEvent(event))) =
-                    engine.endpoint.handle(now, PEER, None, packet)
-                {
-                    engine.association.handle_event(event);
-                }
-                self.drain();
-                self.flow.round(now);
-            }
-        }
+    pub(super) fn receive(&mut self, packet: &[u8], now: Instant) {
+        self.has_heard = true;
+        self.association.handle(packet, self.at(now));
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.engine.as_ref().and_then(|engine| engine.association.poll_timeout())
+    /// Whether anything came from the peer.
+    pub(super) const fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    pub(super) fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.association.next_timeout(self.at(now))?;
+        Some(self.origin + Duration::from_micros(at.0).saturating_sub(HEADSTART))
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if let Some(engine) = &mut self.engine
-            && engine.association.poll_timeout().is_some_and(|at| at <= now)
-        {
-            engine.association.handle_timeout(now);
-            self.drain();
-        }
+        self.association.handle_timeout(self.at(now));
     }
 
     pub(super) const fn is_open(&self) -> bool {
-        self.open
+        self.is_open
     }
 
     pub(super) const fn ended(&self) -> Option<CloseReason> {
         self.ended
     }
 
-    pub(super) fn write(&mut self, channel: Channel, bytes: Bytes) {
-        self.flow.unacknowledged += bytes.len();
-        self.waiting[index(channel)].push_back(bytes);
+    pub(super) fn write(&mut self, channel: Channel, bytes: Bytes, now: Instant) {
+        let stream = stream_of(channel);
+        // SCTP carries no empty message: one byte stands in (RFC 8831 §6.6).
+        let (bytes, ppi) = if bytes.is_empty() {
+            self.uncharged[usize::from(stream)].bytes += 1;
+            (Bytes::from_static(&[0]), Ppi::BinaryEmpty)
+        } else {
+            (bytes, Ppi::Binary)
+        };
+        self.put(stream, ppi, bytes, channel == Channel::Pieces, now);
     }
 
     /// Whether the peer has acknowledged everything.
     pub(super) fn is_drained(&self) -> bool {
-        self.flow.unacknowledged == 0 && self.waiting.iter().all(VecDeque::is_empty)
+        self.association.is_drained()
     }
 
     pub(super) fn take_released(&mut self, channel: Channel) -> Released {
-        std::mem::take(&mut self.released[index(channel)])
+        let stream = stream_of(channel);
+        let released = self.association.take_released(stream);
+        let uncharged = &mut self.uncharged[usize::from(stream)];
+        let free = Released {
+            messages: uncharged.messages.min(released.messages),
+            bytes: uncharged.bytes.min(released.bytes),
+        };
+        uncharged.messages -= free.messages;
+        uncharged.bytes -= free.bytes;
+        Released { messages: released.messages - free.messages, bytes: released.bytes - free.bytes }
     }
 
-    pub(super) const fn stats(&self) -> Stats {
-        self.flow.stats
+    pub(super) fn stats(&self) -> Stats {
+        let stats = self.association.stats();
+        Stats {
+            bytes_sent: stats.bytes_sent,
+            bytes_acknowledged: stats.bytes_acknowledged,
+            bytes_received: self.bytes_received,
+            retransmits: stats.retransmits,
+            rtt: stats.round_trip,
+        }
     }
 
-    /// The next whole message, control first. Others' channels are answered and emptied on the way.
+    /// The next whole message of our channels. Others' are answered and emptied on the way.
     pub(super) fn read(&mut self, now: Instant) -> Option<Message> {
-        while self.readable != 0 && self.ended.is_none() {
-            let stream = u16::try_from(self.readable.trailing_zeros()).unwrap_or(0);
-            let engine = self.engine.as_mut()?;
-            let Ok(Some(chunks)) = engine.association.stream(stream).and_then(|mut stream| stream.read())
-            else {
-                self.readable &= !(1 << stream);
-                // A reset that waited for us to read takes effect now.
-                self.drain();
-                continue;
-            };
-            self.intake.chunks = self.intake.chunks.saturating_sub(chunks.chunks.len());
-            let Ok(payload) = chunks.to_payload(MESSAGE_BYTES_MAX) else {
-                self.end(CloseReason::Misbehaviour("a message that is too long"));
-                return None;
-            };
-            match chunks.ppi {
-                Ppi::Dcep => self.answer_open(stream, &payload, now),
-                ppi => {
-                    if let Some(message) = message(stream, ppi, payload.freeze()) {
-                        self.flow.stats.bytes_received += count(message.bytes.len());
+        while let Some(message) = self.association.recv() {
+            match Ppi::from_wire(message.ppi) {
+                Some(Ppi::Dcep) => self.answer(message.stream, &message.bytes, now),
+                Some(ppi) => {
+                    if let Some(message) = ours(message, ppi) {
+                        self.bytes_received += message.bytes.len() as u64;
                         return Some(message);
                     }
                 }
+                None => {}
             }
         }
         None
     }
 
-    /// Hands every packet that may leave now to `send`.
-    pub(super) fn transmit(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
-        if let Some(greeting) = &mut self.greeting
-            && std::mem::take(&mut greeting.repeat)
-        {
-            greeting.answer.iter().for_each(|packet| send(packet));
-        }
-        loop {
-            self.feed(now);
-            let Some(engine) = &mut self.engine else { return };
-            let Some(transmit) = engine.association.poll_transmit(now) else { return };
-            let Payload::RawEncode(packets) = transmit.message else { continue };
-            if let Some(greeting) = self.greeting.as_mut().filter(|greeting| greeting.answer.is_empty()) {
-                greeting.answer.clone_from(&packets);
-            }
-            for packet in &packets {
-                self.flow.sent(packet, now);
-                for window in screen::outbound(packet) {
-                    if let Outbound::Window(bytes) = window {
-                        self.intake.announced(bytes, self.transport.max_receive_buffer_size());
-                    }
-                }
-                send(packet);
-            }
-        }
+    /// Appends the next packet that may leave now to `out`. Says whether there was one.
+    pub(super) fn transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        self.association.poll_transmit(self.at(now), out)
     }
 
-    /// Counts what a packet brings against the bounds.
-    fn admit(&mut self, seen: &Inbound) -> bool {
-        self.intake.chunks += seen.data_chunks;
-        self.intake.reconfigs += seen.reconfigs;
-        if self.intake.is_full && self.readable == 0 {
-            self.intake.excess += seen.data_bytes;
-        }
-        let window = usize::try_from(self.transport.max_receive_buffer_size()).unwrap_or(usize::MAX);
-        let refusal = if self.intake.chunks > window / WINDOW_BYTES_PER_CHUNK + UNREAD_CHUNKS_MIN {
-            "too many tiny chunks"
-        } else if self.intake.excess > window {
-            "a message without end"
-        } else if self.intake.reconfigs > RECONFIGS_MAX {
-            "too many stream resets"
-        } else {
-            return true;
-        };
-        self.end(CloseReason::Misbehaviour(refusal));
-        false
+    /// The association and its time, to speak as a page would that is not ours.
+    #[cfg(test)]
+    pub(super) fn on_association<T>(
+        &mut self,
+        now: Instant,
+        act: impl FnOnce(&mut Association, model::Instant) -> T,
+    ) -> T {
+        let at = self.at(now);
+        act(&mut self.association, at)
     }
 
-    /// Answers an INIT. The engine would make a second association of a copy, so a copy gets the same answer.
-    fn greet(&mut self, tag: u32, packet: Bytes, now: Instant) {
-        self.inits += 1;
-        if self.inits > INITS_MAX {
-            return self.end(CloseReason::Misbehaviour("too many INITs"));
-        }
-        if let Some(greeting) = self.greeting.as_mut().filter(|greeting| greeting.tag == tag) {
-            greeting.repeat = true;
-            return;
-        }
-        let server = ServerConfig::new(self.transport.as_ref().clone());
-        let mut endpoint = Endpoint::new(
-            LOCAL,
-            TransportProtocol::UDP,
-            Arc::new(EndpointConfig::new()),
-            Some(Arc::new(server)),
-        );
-        if let Some((handle, DatagramEvent::NewAssociation(association))) =
-            endpoint.handle(now, PEER, None, packet)
-        {
-            self.engine = Some(Engine { endpoint, handle, association });
-            self.greeting = Some(Greeting { tag, answer: Vec::new(), repeat: false });
-        }
-    }
-
-    fn drain(&mut self) {
-        let Some(engine) = &mut self.engine else { return };
-        let mut connected = false;
-        let mut ended = None;
-        while let Some(event) = engine.association.poll() {
+    /// Takes note of what has happened.
+    pub(super) fn settle(&mut self) {
+        while let Some(event) = self.association.poll_event() {
             match event {
-                Event::Connected => connected = true,
-                Event::HandshakeFailed { .. } => {
-                    ended = Some(CloseReason::Misbehaviour("SCTP was not answered"));
+                Event::Open => self.is_open = true,
+                Event::PeerReset { stream } if stream < 2 => self.end(CloseReason::Peer),
+                // The peer's channel is closed when both directions are (RFC 8831 §6.7).
+                Event::PeerReset { stream } => {
+                    let _ = self.association.reset(stream);
                 }
-                Event::AssociationLost { reason, id } if id < 2 => ended = Some(reason_of(&reason)),
-                Event::Stream(StreamEvent::Readable { id }) if id < STREAMS_MAX => self.readable |= 1 << id,
-                Event::Stream(StreamEvent::BufferedAmountReleased { id, n_bytes }) if id < 2 => {
-                    let id = usize::from(id);
-                    let uncharged = self.uncharged[id].min(n_bytes);
-                    self.uncharged[id] -= uncharged;
-                    self.flow.underway = self.flow.underway.saturating_sub(n_bytes);
-                    self.flow.acknowledged += count(n_bytes);
-                    let bytes = n_bytes - uncharged;
-                    self.released[id].bytes += bytes;
-                    self.flow.unacknowledged = self.flow.unacknowledged.saturating_sub(bytes);
-                    self.flow.stats.bytes_acknowledged += count(bytes);
-                }
-                _ => {}
+                Event::Reset { .. } => {}
+                Event::Closed(reason) => self.end(reason_of(reason)),
             }
-        }
-        while engine.association.accept_stream().is_some() {}
-        while let Some(event) = engine.association.poll_endpoint_event() {
-            engine.endpoint.handle_event(engine.handle, event);
-        }
-        if self.open && engine.association.is_closed() {
-            ended = ended.or(Some(CloseReason::Peer));
-        }
-        if connected {
-            self.open = true;
-            self.greeting = None;
-            if open_channels(&mut engine.association).is_err() {
-                ended = Some(CloseReason::Misbehaviour("the channels did not open"));
-            }
-        }
-        if let Some(reason) = ended {
-            self.end(reason);
-        }
-    }
-
-    fn feed(&mut self, now: Instant) {
-        while self.open && self.ended.is_none() && self.flow.has_room() {
-            let Some((channel, bytes)) = [Channel::Control, Channel::Pieces]
-                .into_iter()
-                .find_map(|channel| Some((channel, self.waiting[index(channel)].pop_front()?)))
-            else {
-                return;
-            };
-            self.released[index(channel)].messages += 1;
-            // SCTP carries no empty message: one byte stands in (RFC 8831 §6.6).
-            let (bytes, ppi) = if bytes.is_empty() {
-                self.uncharged[index(channel)] += 1;
-                (Bytes::from_static(&[0]), Ppi::BinaryEmpty)
-            } else {
-                (bytes, Ppi::Binary)
-            };
-            self.put(stream_of(channel), &bytes, ppi, now);
-        }
-    }
-
-    fn put(&mut self, stream: u16, bytes: &Bytes, ppi: Ppi, now: Instant) {
-        let Some(engine) = &mut self.engine else { return };
-        let written = engine
-            .association
-            .stream(stream)
-            .and_then(|mut stream| stream.write_chunk_with_ppi(now, bytes, ppi));
-        match written {
-            Ok(bytes) => {
-                self.flow.unsent += bytes;
-                self.flow.underway += bytes;
-            }
-            // The stream or the association is closing under us.
-            Err(_) => self.end(CloseReason::Peer),
         }
     }
 
     /// A page that opens its channels by DCEP gets its answer; ours exist without it.
-    fn answer_open(&mut self, stream: u16, payload: &[u8], now: Instant) {
-        if payload.first() == Some(&DCEP_OPEN) {
+    fn answer(&mut self, stream: u16, payload: &[u8], now: Instant) {
+        if self.answers < ANSWERS_MAX && matches!(dcep::Message::parse(payload), Ok(dcep::Message::Open(_))) {
+            self.answers += 1;
             if let Some(uncharged) = self.uncharged.get_mut(usize::from(stream)) {
-                *uncharged += 1;
+                uncharged.bytes += ACK.len();
+                uncharged.messages += 1;
             }
-            self.put(stream, &Bytes::from_static(&[DCEP_ACK]), Ppi::Dcep, now);
+            self.put(stream, Ppi::Dcep, Bytes::from_static(&ACK), false, now);
+        }
+    }
+
+    fn put(&mut self, stream: u16, ppi: Ppi, bytes: Bytes, is_unordered: bool, now: Instant) {
+        let ppi = ppi.to_wire();
+        let reliability = Reliability::Reliable;
+        let message = Outgoing { stream, ppi, bytes, is_unordered, reliability };
+        if self.association.send(message, self.at(now)).is_err() {
+            // The stream or the association is closing under us.
+            self.end(CloseReason::Peer);
         }
     }
 
     fn end(&mut self, reason: CloseReason) {
         self.ended.get_or_insert(reason);
     }
-}
 
-impl Flow {
-    /// The engine may be given more.
-    fn has_room(&self) -> bool {
-        self.unsent < FEED_BYTES && self.underway < self.allowance.bytes()
-    }
-
-    fn sent(&mut self, packet: &[u8], now: Instant) {
-        for chunk in screen::outbound(packet) {
-            let Outbound::Data { tsn, bytes } = chunk else { continue };
-            if self.last_tsn.is_none_or(|last| screen::is_after(tsn, last)) {
-                self.last_tsn = Some(tsn);
-                self.unsent = self.unsent.saturating_sub(bytes);
-                self.stats.bytes_sent += count(bytes);
-                let acknowledged = self.acknowledged;
-                self.probe.get_or_insert(Probe { tsn, sent: now, acknowledged });
-            } else {
-                self.stats.retransmits += 1;
-                // Karn: an answer to a repeated TSN says nothing about either copy's round trip.
-                if self.probe.is_some_and(|probe| !screen::is_after(tsn, probe.tsn)) {
-                    self.probe = None;
-                }
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, tsn: u32, now: Instant) {
-        if let Some(probe) = self.probe
-            && !screen::is_after(probe.tsn, tsn)
-        {
-            let sample = now.saturating_duration_since(probe.sent);
-            let rtt = match self.stats.rtt {
-                Some(rtt) => (rtt * (RTT_WEIGHT - 1) + sample) / RTT_WEIGHT,
-                None => sample,
-            };
-            self.stats.rtt = Some(rtt.max(Duration::from_micros(1)));
-            self.rounded = Some((sample, probe.acknowledged));
-            self.probe = None;
-        }
-    }
-
-    /// Measures the round trip that has just ended, once what its last packet acknowledges is counted.
-    fn round(&mut self, now: Instant) {
-        if let Some((round_trip, before)) = self.rounded.take() {
-            let bytes = usize::try_from(self.acknowledged - before).unwrap_or(usize::MAX);
-            self.allowance.measure(bytes, round_trip, now);
-        }
+    /// The association's clock.
+    fn at(&self, now: Instant) -> model::Instant {
+        model::Instant(0) + HEADSTART + now.saturating_duration_since(self.origin)
     }
 }
 
-impl Intake {
-    fn announced(&mut self, window: u32, window_max: u32) {
-        self.is_full = window == 0;
-        if !self.is_full {
-            self.excess = 0;
-        }
-        if window == window_max {
-            // Nothing is held: whatever was counted twice (a chunk that came twice) is forgotten.
-            self.chunks = 0;
-        }
-    }
-}
-
-/// Both sides open both streams themselves (RFC 8831 §6.5: negotiated out of band).
-fn open_channels(association: &mut Association) -> Result<(), rtc_shared::error::Error> {
-    for channel in [Channel::Control, Channel::Pieces] {
-        let stream = stream_of(channel);
-        // Data that came with the last packet of the handshake has made the stream already.
-        let _ = association.open_stream(stream, Ppi::Binary);
-        let is_unordered = channel == Channel::Pieces;
-        association.stream(stream)?.set_reliability_params(is_unordered, ReliabilityType::Reliable, 0)?;
-    }
-    Ok(())
-}
-
-fn message(stream: u16, ppi: Ppi, payload: Bytes) -> Option<Message> {
-    let channel = match stream {
+fn ours(message: millstream_sctp::Message, ppi: Ppi) -> Option<Message> {
+    let channel = match message.stream {
         0 => Channel::Control,
         1 => Channel::Pieces,
         _ => return None,
     };
     let bytes = match ppi {
-        Ppi::String | Ppi::Binary => payload,
+        Ppi::String | Ppi::Binary => message.bytes,
         Ppi::StringEmpty | Ppi::BinaryEmpty => Bytes::new(),
-        _ => return None,
+        Ppi::Dcep => return None,
     };
     Some(Message { channel, bytes })
 }
 
-fn reason_of(error: &AssociationError) -> CloseReason {
-    match error {
-        AssociationError::Reset
-        | AssociationError::AssociationClosed
-        | AssociationError::ApplicationClosed
-        | AssociationError::LocallyClosed => CloseReason::Peer,
+const fn reason_of(reason: Reason) -> CloseReason {
+    match reason {
+        Reason::Local => CloseReason::Local,
+        Reason::Peer | Reason::Aborted | Reason::Restarted => CloseReason::Peer,
+        Reason::Unanswered => CloseReason::Misbehaviour("SCTP was not answered"),
+        Reason::Narrowed => CloseReason::Unreachable,
+        Reason::Violation(what) => CloseReason::Misbehaviour(what),
         _ => CloseReason::Misbehaviour("SCTP error"),
     }
 }
@@ -536,15 +274,4 @@ const fn stream_of(channel: Channel) -> u16 {
         Channel::Control => 0,
         Channel::Pieces => 1,
     }
-}
-
-const fn index(channel: Channel) -> usize {
-    match channel {
-        Channel::Control => 0,
-        Channel::Pieces => 1,
-    }
-}
-
-fn count(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

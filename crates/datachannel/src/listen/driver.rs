@@ -22,11 +22,12 @@ use super::{
     roster::{PeerKey, Roster, Verdict},
 };
 use crate::{
+    address::random_entropy,
     connection::{CloseReason, Command, Commands, Connection, Limits, LinkId},
     demux::{self, Protocol},
     link::{Link, Setup, records},
     session::Session,
-    socket::{Arrival, Intake, Outbox, Socket},
+    socket::{Arrival, Intake, Outbox, Outlet, Socket},
     stun::{self, Class, Role},
 };
 
@@ -173,7 +174,7 @@ impl Driver {
     fn receive(&mut self, intake: &mut Intake, now: Instant) {
         let socket = self.socket.clone();
         for _ in 0..RECEIVES_PER_TURN {
-            match socket.receive(intake, &mut |arrival| self.arrive(&arrival, now)) {
+            match socket.receive(intake, &mut |arrival| self.arrive(arrival, now)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => tracing::debug!(%error, "receive"),
@@ -200,10 +201,10 @@ impl Driver {
         }
     }
 
-    fn arrive(&mut self, arrival: &Arrival<'_>, now: Instant) {
+    fn arrive(&mut self, mut arrival: Arrival<'_>, now: Instant) {
         match demux::protocol(arrival.bytes) {
-            Some(Protocol::Stun) => self.check(arrival, now),
-            Some(Protocol::Dtls) => self.deliver(arrival, now),
+            Some(Protocol::Stun) => self.check(&arrival, now),
+            Some(Protocol::Dtls) => self.deliver(&mut arrival, now),
             None => {}
         }
     }
@@ -250,7 +251,7 @@ impl Driver {
         true
     }
 
-    fn deliver(&mut self, arrival: &Arrival<'_>, now: Instant) {
+    fn deliver(&mut self, arrival: &mut Arrival<'_>, now: Instant) {
         let Some(records) = records::scan(arrival.bytes) else { return };
         let id = match self.roster.link_at(arrival.from) {
             Some(id) => id,
@@ -295,11 +296,13 @@ impl Driver {
                 self.remove(oldest, false, now);
             }
         }
+        let entropy = random_entropy().ok()?;
         self.next_id += 1;
         let id = self.next_id;
         self.roster.link(&key, id);
+        let has_cookies = self.unproven_count >= COOKIES_ABOVE;
         let slot = Slot {
-            session: Session::new(Link::server(&self.setup, self.unproven_count >= COOKIES_ABOVE)),
+            session: Session::new(Link::server(&self.setup, has_cookies, entropy, now)),
             key,
             address: arrival.from,
             ours: arrival.to,
@@ -348,7 +351,7 @@ impl Driver {
                 slot.is_dirty = false;
                 let (to, from) = (slot.address, slot.ours);
                 let (socket, outbox) = (&self.socket, &mut self.outbox);
-                slot.session.pump(to, now, &mut |datagram| outbox.push(socket, to, from, datagram));
+                slot.session.pump(to, now, &mut Outlet { outbox, socket, to, from });
             }
             self.advance(id, now);
             self.outbox.flush(&self.socket);
@@ -395,13 +398,13 @@ impl Driver {
             // What came with the last packet of the handshake waits for its inbox.
             self.touch(id);
         }
-        self.arm(id);
+        self.arm(id, now);
     }
 
-    fn arm(&mut self, id: LinkId) {
+    fn arm(&mut self, id: LinkId, now: Instant) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let own = slot.deadline(&self.config);
-        let at = slot.session.next_timeout().map_or(own, |at| at.min(own));
+        let at = slot.session.next_timeout(now).map_or(own, |at| at.min(own));
         // A timer that is too early costs one look; moving it with every packet would cost more.
         if slot.armed.is_none_or(|armed| at < armed) {
             if let Some(armed) = slot.armed.replace(at) {
@@ -439,7 +442,7 @@ impl Driver {
             slot.session.abort(CloseReason::Shutdown);
             let (to, from) = (slot.address, slot.ours);
             let (socket, outbox) = (&self.socket, &mut self.outbox);
-            slot.session.pump(to, now, &mut |datagram| outbox.push(socket, to, from, datagram));
+            slot.session.pump(to, now, &mut Outlet { outbox, socket, to, from });
             self.outbox.flush(&self.socket);
         }
         self.connections.store(0, Ordering::Relaxed);

@@ -98,7 +98,8 @@ impl Sealer {
         Self { key, next, taken }
     }
 
-    /// Appends a record of `kind` to `out`, with what `write` appends as its plaintext.
+    /// Appends a record of `kind` to `out`, with what `write` appends as its plaintext; none when that is nothing. Says
+    /// whether there is one.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl Sealer {
         kind: u8,
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), SealError> {
+    ) -> Result<bool, SealError> {
         let number = self.number()?;
         let start = out.len();
         out.reserve(OVERHEAD_BYTES);
@@ -120,6 +121,10 @@ impl Sealer {
         write(out);
         let plaintext = out.get_mut(start + HEADER_BYTES + NONCE_BYTES..).unwrap_or_default();
         let length = plaintext.len();
+        if length == 0 {
+            out.truncate(start);
+            return Ok(false);
+        }
         let tag = additional(u64::from_be_bytes(at), kind, length)
             .and_then(|aad| self.key.key.seal_in_place_separate_tag(self.key.nonce(at), aad, plaintext).ok());
         let whole = u16::try_from(NONCE_BYTES + length + TAG_BYTES);
@@ -132,7 +137,7 @@ impl Sealer {
         out.extend_from_slice(tag.as_ref());
         // Only now: a record that was not made has used no nonce.
         self.next = number + 1;
-        Ok(())
+        Ok(true)
     }
 
     fn number(&self) -> Result<u64, SealError> {
@@ -211,7 +216,9 @@ mod tests {
     fn what_is_sealed_is_opened_once() {
         let (mut sealer, mut opener) = (Sealer::new(key(), 1, Vec::new()), Opener::new(key()));
         let mut batch = b"before".to_vec();
-        for (kind, text) in [(APPLICATION_DATA, &b"hello"[..]), (ALERT, &[1, 0]), (APPLICATION_DATA, &[])] {
+        for (kind, text) in
+            [(APPLICATION_DATA, &b"hello"[..]), (ALERT, &[1, 0]), (APPLICATION_DATA, &[7; 1_400])]
+        {
             let start = batch.len();
             sealer.seal(kind, &mut batch, |out| out.extend_from_slice(text)).unwrap();
             assert_eq!(batch.len() - start, text.len() + OVERHEAD_BYTES);
@@ -261,7 +268,7 @@ mod tests {
         );
         assert_eq!(out, [9]);
         sealed(&mut sealer, b"the last one");
-        assert_eq!(sealer.seal(APPLICATION_DATA, &mut out, |_| {}), Err(SealError::Exhausted));
+        assert_eq!(sealer.seal(APPLICATION_DATA, &mut out, |out| out.push(1)), Err(SealError::Exhausted));
         assert_eq!(out, [9]);
     }
 
