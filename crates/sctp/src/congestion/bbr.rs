@@ -31,6 +31,9 @@ mod drain;
 mod path;
 mod rivals;
 
+/// No datagram is longer.
+const PACKET_BYTES_MAX: u64 = 65_536;
+
 /// Packets that may always be in flight: fewer, and one that is delayed stops the flow of acknowledgements.
 const WINDOW_PACKETS_MIN: u64 = 4;
 
@@ -124,7 +127,7 @@ impl Bbr {
     /// decides when it probes.
     #[must_use]
     pub fn new(packet_bytes: u64, seed: u64) -> Self {
-        let packet_bytes = packet_bytes.max(1);
+        let packet_bytes = packet_bytes.clamp(1, PACKET_BYTES_MAX);
         Self {
             packet_bytes,
             chance: seed,
@@ -484,7 +487,7 @@ impl Controller for Bbr {
     }
 
     fn set_packet_bytes(&mut self, bytes: u64) {
-        self.packet_bytes = bytes.max(1);
+        self.packet_bytes = bytes.clamp(1, PACKET_BYTES_MAX);
         self.bounds.window = self.bounds.window.max(self.window_min());
     }
 
@@ -496,3 +499,6 @@ impl Controller for Bbr {
         self.pace
     }
 }
+
+#[cfg(test)]
+mod tests;

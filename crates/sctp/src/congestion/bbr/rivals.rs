@@ -43,6 +43,8 @@ pub(super) struct Rivals {
     /// Our share of the bottleneck in thousandths, when it was measured.
     share: Option<u64>,
     is_share_stale: bool,
+    /// Something was lost since.
+    has_lost: bool,
     peak: u64,
     reduced_at: Instant,
     /// Since when it grows from what the last loss left.
@@ -61,6 +63,7 @@ impl Rivals {
             goal: u64::MAX,
             share: None,
             is_share_stale: true,
+            has_lost: false,
             peak: window,
             reduced_at: Instant(0),
             grows_since: now,
@@ -113,7 +116,7 @@ impl Rivals {
     pub(super) fn reduce(&mut self, now: Instant, window_min: u64) {
         let keep = if self.is_small() && !self.is_slow_start { BETA_SMALL_PERCENT } else { BETA_PERCENT };
         self.end_slow_start(now);
-        self.is_share_stale = true;
+        self.has_lost = true;
         self.window = (self.window / 100 * keep).max(window_min);
         self.reduced_at = now;
         self.grown_at = now;
@@ -134,6 +137,11 @@ impl Rivals {
         self.is_share_stale
     }
 
+    /// Whether something was lost since our share was measured.
+    pub(super) fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
     /// Whether the window has gone its way without a jump for `time`.
     pub(super) fn is_steady(&self, now: Instant, time: Duration) -> bool {
         !self.is_slow_start && now.since(self.grows_since) >= time
@@ -150,6 +158,7 @@ impl Rivals {
     pub(super) fn judge(&mut self, now: Instant, share: u64, window_min: u64) {
         self.share = Some(share);
         self.is_share_stale = false;
+        self.has_lost = false;
         self.grown_at = now;
         self.grows_since = now;
         // Others hold as much as would be half.
@@ -162,9 +171,11 @@ impl Rivals {
     }
 
     /// Nobody else was seen: asks again later.
-    pub(super) fn postpone(&mut self, now: Instant) {
-        self.is_share_stale = false;
+    pub(super) fn postpone(&mut self, now: Instant, is_soon: bool) {
+        self.is_share_stale = is_soon;
+        self.has_lost = false;
         self.grown_at = now;
+        self.grows_since = now;
     }
 
     /// Bytes a second by which CUBIC's window would grow now.
