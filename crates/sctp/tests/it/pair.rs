@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Seeds of a test run.
-const SEEDS: Range<u64> = 0..1_000;
+const SEEDS: Range<u64> = 0..200;
 
 fn seeds() -> Range<u64> {
     let Ok(told) = std::env::var("SCTP_SEEDS") else { return SEEDS };

@@ -4,11 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_netsim::Traits;
-use millstream_sctp::{Config, Outgoing, Reliability};
+use millstream_sctp::{
+    Config, Outgoing, Reliability,
+    wire::{Chunk, Data, Sequence},
+};
 
-use crate::world::World;
+use crate::{
+    forged::{FIRST_TSN, Forged, all, chunks, data, plain},
+    world::World,
+};
 
 const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn send(world: &mut World, number: u32, bytes: usize, is_unordered: bool, reliability: Reliability) {
     let bytes = Bytes::from(vec![7; bytes]);
@@ -108,6 +115,52 @@ fn a_chunk_that_is_not_sent_again_costs_its_message_and_no_other() {
             assert!((70..100).contains(&received.len()), "{} came", received.len());
             let retransmits = world.ends[0].association.stats().retransmits;
             assert!(retransmits < 6, "{retransmits} chunks of messages that are sent once");
+        }
+    }
+}
+
+/// The window that the last of these packets tells.
+fn window_told(packets: &[Vec<u8>]) -> u32 {
+    let window = |chunk: &Chunk<'_>| if let Chunk::Sack(sack) = chunk { Some(sack.window) } else { None };
+    packets.iter().flat_map(|packet| chunks(packet, window)).last().expect("a SACK")
+}
+
+#[test]
+fn what_the_peer_has_given_up_takes_no_room() {
+    let config = Config::default();
+    for is_unordered in [false, true] {
+        for interleaving in [false, true] {
+            let mut forged = Forged::opened(&config, &if interleaving { all() } else { plain() });
+            let payload = [1; 1_000];
+            let part = |place: u32| Data {
+                is_unordered,
+                sequence: if interleaving { Sequence::Mid { mid: 0, fsn: place } } else { Sequence::Ssn(0) },
+                ..data(FIRST_TSN + place, 1, 0, place == 0, false, &payload)
+            };
+            // The third of five is missing, and the last; the peer stops trying.
+            for place in [0, 1, 3] {
+                let _ = forged.say(|writer| writer.data(&part(place)));
+            }
+            let before = forged.wait(SECOND);
+            assert!(before.is_empty() || window_told(&before) < config.receive_window_bytes);
+            let mut answers = forged.say(|writer| {
+                if interleaving {
+                    writer.i_forward_tsn(FIRST_TSN + 4, [(1, is_unordered, 0)]);
+                } else {
+                    writer.forward_tsn(FIRST_TSN + 4, (!is_unordered).then_some((1, 0)));
+                }
+            });
+            answers.extend(forged.wait(SECOND));
+            let told = format!("interleaved: {interleaving}, unordered: {is_unordered}");
+            assert_eq!(window_told(&answers), config.receive_window_bytes, "{told}");
+            // The next message of the stream is delivered at once.
+            let next = Data {
+                is_unordered,
+                sequence: if interleaving { Sequence::Mid { mid: 1, fsn: 0 } } else { Sequence::Ssn(1) },
+                ..data(FIRST_TSN + 5, 1, 0, true, true, b"next")
+            };
+            let _ = forged.say(|writer| writer.data(&next));
+            assert_eq!(forged.association.recv().expect(&told).bytes, b"next"[..]);
         }
     }
 }

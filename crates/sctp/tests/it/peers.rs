@@ -175,3 +175,16 @@ fn crc32c(bytes: &[u8]) -> u32 {
     }
     !crc
 }
+
+#[test]
+fn a_shutdown_acknowledges_what_it_says_has_arrived() {
+    let mut forged = Forged::opened(&Config::default(), &plain());
+    let sent = tsns(&forged.send(5_000));
+    let last = sent[sent.len() - 1];
+    let before = forged.say(|writer| writer.shutdown(last.wrapping_sub(1)));
+    let is_ack = |chunk: &Chunk<'_>| matches!(chunk, Chunk::ShutdownAck).then_some(());
+    assert_eq!(before.iter().flat_map(|packet| chunks(packet, is_ack)).count(), 0, "one chunk is missing");
+    let after = forged.say(|writer| writer.shutdown(last));
+    assert_eq!(after.iter().flat_map(|packet| chunks(packet, is_ack)).count(), 1);
+    assert!(forged.association.is_drained());
+}
