@@ -1,4 +1,4 @@
-//! The edge's side: one UDP socket, one thread, every viewer that knows the [`Address`].
+//! The edge's side: one UDP port, a thread for each core, every viewer that knows the [`Address`].
 
 use std::{
     io,
@@ -21,9 +21,13 @@ use crate::{
 
 mod admission;
 mod driver;
+mod neighbours;
 mod roster;
+mod slots;
+mod wheel;
 
 use driver::Driver;
+use neighbours::Neighbours;
 
 /// How a listener is set up. Every bound is here; the defaults suit an edge with a few hundred viewers a core.
 #[derive(Debug, Clone)]
@@ -38,6 +42,9 @@ pub struct Config {
     pub ufrag: String,
     /// ICE password: 22 to 256 `ice-char`. Public.
     pub password: String,
+    /// Threads, each with a socket of its own on the same address; the kernel spreads peers over them. The bounds below
+    /// on handshakes are shared out among them.
+    pub cores: usize,
     /// Connections at once, those in the handshake included once they have answered a cookie. One costs about 20 KB
     /// when idle.
     pub connections_max: usize,
@@ -78,6 +85,7 @@ impl Config {
             certificate,
             ufrag: crate::random_token(8).map_err(io::Error::other)?,
             password: crate::random_token(24).map_err(io::Error::other)?,
+            cores: 1,
             connections_max: 1_024,
             handshakes_max: 256,
             unproven_max: 512,
@@ -93,21 +101,50 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Each core's part of what is bounded for all of them together.
+    fn shared_out(self, cores: usize) -> Self {
+        let part = |whole: usize| whole.div_ceil(cores);
+        let part_of_u32 = |whole: u32| whole.div_ceil(u32::try_from(cores).unwrap_or(u32::MAX));
+        Self {
+            handshakes_max: part(self.handshakes_max),
+            unproven_max: part(self.unproven_max),
+            prefix_burst: part_of_u32(self.prefix_burst),
+            prefix_per_second: part_of_u32(self.prefix_per_second),
+            ..self
+        }
+    }
+}
+
 /// An open port that viewers connect to. Dropping it closes every connection.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
     local_addr: SocketAddr,
     accepted: mpsc::Receiver<Connection>,
-    connections: Arc<AtomicUsize>,
-    /// The driver stops when this is dropped.
+    counts: Arc<Counts>,
+    cores: Vec<Core>,
+}
+
+/// Connections of all cores together.
+#[derive(Debug, Default)]
+struct Counts {
+    all: AtomicUsize,
+    /// Those that are where they say.
+    proven: AtomicUsize,
+}
+
+/// A thread that drives connections.
+#[derive(Debug)]
+struct Core {
+    /// It stops when this is dropped.
     stop: oneshot::Sender<()>,
-    /// Resolves when the driver has ended.
+    /// Resolves when it has ended.
     ended: oneshot::Receiver<()>,
 }
 
 impl Listener {
-    /// Opens the port and starts the thread that drives it. Needs no runtime.
+    /// Opens the port and starts the threads that drive it. Needs no runtime.
     ///
     /// # Errors
     ///
@@ -121,32 +158,43 @@ impl Listener {
             return Err(invalid("the ICE password must be 22 to 256 of A-Z a-z 0-9 + /"));
         }
         let setup = Setup::new(&config.certificate, config.receive_window_bytes).map_err(io::Error::other)?;
-        let socket = socket::bind(config.bind, false)?;
-        let local_addr = socket.local_addr()?;
+        let count = config.cores.max(1);
+        let is_shared = count > 1;
+        let first = socket::bind(config.bind, is_shared)?;
+        let local_addr = first.local_addr()?;
+        let mut sockets = vec![first];
+        while sockets.len() < count {
+            sockets.push(socket::bind(local_addr, is_shared)?);
+        }
         let address = Address {
             socket: config.public.unwrap_or(local_addr),
             ufrag: config.ufrag.clone(),
             password: config.password.clone(),
             fingerprint: config.certificate.fingerprint(),
         };
-
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let socket = {
-            let _runtime = runtime.enter();
-            Socket::adopt(socket)?
-        };
-        let (stop, stopped) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
         let (accept, accepted) = mpsc::channel(config.accept_queue_max.max(1));
-        let connections = Arc::new(AtomicUsize::new(0));
-        let driver = Driver::new(socket, config, setup, accept, connections.clone());
-        // A thread of its own: whoever else shares the machine's runtime must not wait for a burst of encryption,
-        // nor the other way round.
-        std::thread::Builder::new().name("datachannel".to_owned()).spawn(move || {
-            runtime.block_on(driver.run(stopped));
-            drop(end);
-        })?;
-        Ok(Self { address, local_addr, accepted, connections, stop, ended })
+        let counts = Arc::new(Counts::default());
+        let config = config.shared_out(count);
+        let mut cores = Vec::new();
+        for (socket, neighbours) in sockets.into_iter().zip(Neighbours::new(count)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let socket = {
+                let _runtime = runtime.enter();
+                Socket::adopt(socket)?
+            };
+            let (accept, counts) = (accept.clone(), counts.clone());
+            let driver = Driver::new(socket, config.clone(), setup.clone(), accept, counts, neighbours);
+            let (stop, stopped) = oneshot::channel();
+            let (end, ended) = oneshot::channel();
+            // Threads of their own: whoever else shares the machine's runtime must not wait for a burst of encryption,
+            // nor the other way round.
+            std::thread::Builder::new().name("datachannel".to_owned()).spawn(move || {
+                runtime.block_on(driver.run(stopped));
+                drop(end);
+            })?;
+            cores.push(Core { stop, ended });
+        }
+        Ok(Self { address, local_addr, accepted, counts, cores })
     }
 
     /// Where the socket is bound, port included.
@@ -170,14 +218,18 @@ impl Listener {
     /// Connections now, those in the handshake included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.counts.all.load(Ordering::Relaxed)
     }
 
     /// Tells every peer that it is over and waits until the thread has ended.
     pub async fn close(self) {
-        let Self { stop, ended, accepted, .. } = self;
-        drop((stop, accepted));
-        // Nothing is ever sent: the driver's end of it is dropped.
-        let _ = ended.await;
+        let Self { cores, accepted, .. } = self;
+        drop(accepted);
+        let (stops, ends): (Vec<_>, Vec<_>) = cores.into_iter().map(|core| (core.stop, core.ended)).unzip();
+        drop(stops);
+        for ended in ends {
+            // Nothing is ever sent: the driver's end of it is dropped.
+            let _ = ended.await;
+        }
     }
 }

@@ -326,3 +326,25 @@ async fn settings_out_of_range_are_refused_by_name() {
     let nowhere = Address { socket: "0.0.0.0:9".parse().unwrap(), ..listener.address().clone() };
     assert!(matches!(dial(&nowhere, dial::Config::default()).await, Err(dial::Error::Address(_))));
 }
+
+#[tokio::test]
+async fn an_edge_of_several_cores_serves_everybody_at_one_address() {
+    let made = listen::Config::new("127.0.0.1:0".parse().unwrap(), Certificate::generate().unwrap()).unwrap();
+    let mut listener = Listener::bind(listen::Config { cores: 2, connections_max: 40, ..made }).unwrap();
+    let address = listener.address().clone();
+    let mut pairs = Vec::new();
+    for _ in 0..40 {
+        let (viewer, edge) = tokio::join!(dial(&address, dial::Config::default()), listener.accept());
+        pairs.push((viewer.unwrap(), edge.unwrap()));
+    }
+    for (viewer, edge) in &pairs {
+        let piece = Bytes::from(vec![3; 65_600]);
+        edge.send(Channel::Pieces, piece.clone()).await.unwrap();
+        assert_eq!(viewer.recv().await.unwrap().bytes, piece);
+    }
+    assert_eq!(listener.connections(), 40);
+    let short = dial::Config { timeout: Duration::from_millis(300), ..dial::Config::default() };
+    assert!(dial(&address, short).await.is_err(), "the bound is everybody's together");
+    listener.close().await;
+    assert_eq!(pairs[0].0.recv().await, None);
+}

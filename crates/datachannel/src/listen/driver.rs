@@ -4,22 +4,22 @@
 //! kernel's back-pressure ends a turn early: links are not asked for more than it takes.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::VecDeque,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Config,
+    Config, Counts,
     admission::Admission,
+    neighbours::Neighbours,
     roster::{PeerKey, Roster, Verdict},
+    slots::{Slot, Slots, Stage, index_of},
+    wheel::Wheel,
 };
 use crate::{
     address::random_entropy,
@@ -36,6 +36,13 @@ const INTAKE_SLOTS: usize = 8;
 
 /// System calls for datagrams in one turn, so that a flood does not keep links from sending.
 const RECEIVES_PER_TURN: usize = 16;
+
+/// So many datagrams at once say that more follow at once, mostly acknowledgements. Then they are left to gather for a
+/// moment: waking for each costs more than reading it does.
+const DENSE_DATAGRAMS: usize = 3;
+
+/// How long they gather. The system's timers round it up to a millisecond.
+const READ_INTERVAL: Duration = Duration::from_micros(500);
 
 /// Commands of handles in one turn.
 const COMMANDS_PER_TURN: usize = 1_024;
@@ -58,44 +65,22 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<(LinkId, Command)>,
     /// Cloned into every handle.
     commander: Commands,
-    connections: Arc<AtomicUsize>,
-    slots: HashMap<LinkId, Slot>,
-    next_id: LinkId,
+    counts: Arc<Counts>,
+    slots: Slots,
+    neighbours: Neighbours,
     roster: Roster,
     admission: Admission,
     /// Links that have not returned a cookie, oldest first; may name some that have or are gone.
     unproven: VecDeque<LinkId>,
     unproven_count: usize,
     handshaking_count: usize,
-    timers: BTreeSet<(Instant, LinkId)>,
+    timers: Wheel,
     /// Links to pump, in order, each once.
     dirty: VecDeque<LinkId>,
     outbox: Outbox,
     housekeeping_at: Instant,
-}
-
-struct Slot {
-    session: Session,
-    key: PeerKey,
-    address: SocketAddr,
-    /// Our address that the peer speaks to, on a machine with several.
-    ours: Option<IpAddr>,
-    stage: Stage,
-    /// When an authentic datagram came from `address`.
-    heard_here: Instant,
-    /// When one came from anywhere.
-    heard: Instant,
-    born: Instant,
-    armed: Option<Instant>,
-    is_dirty: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Anybody could have sent this from anywhere.
-    Unproven,
-    Handshaking,
-    Open,
+    /// The socket is not read before: what comes meanwhile is taken together.
+    read_at: Instant,
 }
 
 impl Driver {
@@ -104,8 +89,10 @@ impl Driver {
         config: Config,
         setup: Setup,
         accept: mpsc::Sender<Connection>,
-        connections: Arc<AtomicUsize>,
+        counts: Arc<Counts>,
+        neighbours: Neighbours,
     ) -> Self {
+        let now = Instant::now();
         let (commander, commands) = mpsc::unbounded_channel();
         Self {
             socket: Arc::new(socket),
@@ -115,17 +102,18 @@ impl Driver {
             accept,
             commands,
             commander,
-            connections,
-            slots: HashMap::new(),
-            next_id: 0,
+            counts,
+            slots: Slots::default(),
+            neighbours,
             roster: Roster::default(),
             unproven: VecDeque::new(),
             unproven_count: 0,
             handshaking_count: 0,
-            timers: BTreeSet::new(),
+            timers: Wheel::new(now),
             dirty: VecDeque::new(),
             outbox: Outbox::default(),
-            housekeeping_at: Instant::now() + HOUSEKEEPING,
+            housekeeping_at: now + HOUSEKEEPING,
+            read_at: now,
         }
     }
 
@@ -134,14 +122,16 @@ impl Driver {
         let socket = self.socket.clone();
         let mut intake = Intake::new(INTAKE_SLOTS);
         loop {
-            let due =
-                self.timers.first().map_or(self.housekeeping_at, |(at, _)| self.housekeeping_at.min(*at));
-            let mut asked = None;
+            let may_read = Instant::now() >= self.read_at;
+            let timers = self.timers.next().map_or(self.housekeeping_at, |at| at.min(self.housekeeping_at));
+            let due = if may_read { timers } else { timers.min(self.read_at) };
+            let (mut asked, mut stray) = (None, None);
             tokio::select! {
                 biased;
                 _ = &mut stopped => break,
                 command = self.commands.recv() => asked = command,
-                _ = socket.readable() => {}
+                datagram = self.neighbours.recv() => stray = datagram,
+                _ = socket.readable(), if may_read => {}
                 _ = socket.writable(), if !self.outbox.is_empty() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
             }
@@ -150,7 +140,13 @@ impl Driver {
                 self.command(id, command, now);
             }
             self.take_commands(now);
-            self.receive(&mut intake, now);
+            while let Some(mut datagram) = stray.take().or_else(|| self.neighbours.try_recv()) {
+                let (from, to) = (datagram.from, datagram.to);
+                self.arrive(Arrival { from, to, bytes: &mut datagram.bytes }, now);
+            }
+            if now >= self.read_at {
+                self.receive(&mut intake, now);
+            }
             self.take_due(now);
             self.pump(now);
         }
@@ -165,7 +161,7 @@ impl Driver {
     }
 
     fn command(&mut self, id: LinkId, command: Command, now: Instant) {
-        if let Some(slot) = self.slots.get_mut(&id) {
+        if let Some(slot) = self.slots.get_mut(id) {
             slot.session.command(command, now);
             self.touch(id);
         }
@@ -173,20 +169,27 @@ impl Driver {
 
     fn receive(&mut self, intake: &mut Intake, now: Instant) {
         let socket = self.socket.clone();
+        let mut count = 0;
         for _ in 0..RECEIVES_PER_TURN {
-            match socket.receive(intake, &mut |arrival| self.arrive(arrival, now)) {
+            let received = socket.receive(intake, &mut |arrival| {
+                count += 1;
+                self.arrive(arrival, now);
+            });
+            match received {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => tracing::debug!(%error, "receive"),
             }
+        }
+        if count >= DENSE_DATAGRAMS {
+            self.read_at = now + READ_INTERVAL;
         }
     }
 
     fn take_due(&mut self, now: Instant) {
-        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
-            self.timers.remove(&(at, id));
-            let Some(slot) = self.slots.get_mut(&id) else { continue };
-            slot.armed = None;
+        while let Some(index) = self.timers.pop(now) {
+            let Some(id) = self.slots.at(index) else { continue };
+            let Some(slot) = self.slots.get_mut(id) else { continue };
             slot.session.handle_timeout(now);
             if slot.deadline(&self.config) <= now {
                 slot.session.abort(CloseReason::Silence);
@@ -197,7 +200,7 @@ impl Driver {
             self.housekeeping_at = now + HOUSEKEEPING;
             self.roster.expire(now);
             let slots = &self.slots;
-            self.unproven.retain(|id| slots.get(id).is_some_and(|slot| slot.stage == Stage::Unproven));
+            self.unproven.retain(|id| slots.get(*id).is_some_and(|slot| slot.stage == Stage::Unproven));
         }
     }
 
@@ -220,6 +223,11 @@ impl Driver {
         let answer = match message.role {
             Some(Role::Controlling(tie_breaker)) => {
                 let key = PeerKey { ufrag: theirs.into(), tie_breaker };
+                if !self.roster.has_link(&key)
+                    && self.neighbours.pass_check(&key, arrival.from, arrival.to, arrival.bytes)
+                {
+                    return;
+                }
                 if !self.note(&key, arrival, message.use_candidate, now) {
                     return;
                 }
@@ -236,13 +244,13 @@ impl Driver {
         let slots = &self.slots;
         let verdict =
             self.roster.check(key, arrival.from, is_nominated, now, self.config.handshake_timeout, |id| {
-                slots.get(&id).map(|slot| (slot.address, slot.heard_here))
+                slots.get(id).map(|slot| (slot.address, slot.heard_here))
             });
         match verdict {
             Verdict::Ignore => return false,
             Verdict::Answer => {}
             Verdict::Alive(id) => {
-                if let Some(slot) = self.slots.get_mut(&id) {
+                if let Some(slot) = self.slots.get_mut(id) {
                     slot.hear(arrival.from, now);
                 }
             }
@@ -255,10 +263,13 @@ impl Driver {
         let Some(records) = records::scan(arrival.bytes) else { return };
         let id = match self.roster.link_at(arrival.from) {
             Some(id) => id,
-            None if records.is_client_hello => match self.admit(arrival, now) {
-                Some(id) => id,
-                None => return,
-            },
+            None if records.is_client_hello && self.roster.stranger_at(arrival.from).is_some() => {
+                match self.admit(arrival, now) {
+                    Some(id) => id,
+                    None => return,
+                }
+            }
+            None if self.neighbours.pass(arrival.from, arrival.to, arrival.bytes) => return,
             None => {
                 if records.is_application_data {
                     self.roster.forget_stale(arrival.from);
@@ -266,7 +277,7 @@ impl Driver {
                 return;
             }
         };
-        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         if slot.session.handle(arrival.bytes, now) {
             slot.hear(arrival.from, now);
             if slot.address != arrival.from
@@ -292,40 +303,38 @@ impl Driver {
         }
         while self.unproven_count >= self.config.unproven_max.max(1) {
             let oldest = self.unproven.pop_front()?;
-            if self.slots.get(&oldest).is_some_and(|slot| slot.stage == Stage::Unproven) {
+            if self.slots.get(oldest).is_some_and(|slot| slot.stage == Stage::Unproven) {
                 self.remove(oldest, false, now);
             }
         }
         let entropy = random_entropy().ok()?;
-        self.next_id += 1;
-        let id = self.next_id;
-        self.roster.link(&key, id);
         let has_cookies = self.unproven_count >= COOKIES_ABOVE;
         let slot = Slot {
             session: Session::new(Link::server(&self.setup, has_cookies, entropy, now)),
-            key,
+            key: key.clone(),
             address: arrival.from,
             ours: arrival.to,
             stage: Stage::Unproven,
             heard_here: now,
             heard: now,
             born: now,
-            armed: None,
             is_dirty: false,
         };
-        self.slots.insert(id, slot);
+        let id = self.slots.insert(slot);
+        self.roster.link(&key, id);
+        self.neighbours.settle(&key);
         self.unproven.push_back(id);
         self.unproven_count += 1;
-        self.connections.store(self.slots.len(), Ordering::Relaxed);
+        self.counts.all.fetch_add(1, Ordering::Relaxed);
         Some(id)
     }
 
     fn proven_count(&self) -> usize {
-        self.slots.len().saturating_sub(self.unproven_count)
+        self.counts.proven.load(Ordering::Relaxed)
     }
 
     fn move_to(&mut self, id: LinkId, arrival: &Arrival<'_>, now: Instant) {
-        if let Some(slot) = self.slots.get_mut(&id) {
+        if let Some(slot) = self.slots.get_mut(id) {
             tracing::debug!(from = %slot.address, to = %arrival.from, "the peer's address changed");
             slot.address = arrival.from;
             slot.ours = arrival.to;
@@ -335,7 +344,7 @@ impl Driver {
     }
 
     fn touch(&mut self, id: LinkId) {
-        if let Some(slot) = self.slots.get_mut(&id)
+        if let Some(slot) = self.slots.get_mut(id)
             && !std::mem::replace(&mut slot.is_dirty, true)
         {
             self.dirty.push_back(id);
@@ -347,7 +356,7 @@ impl Driver {
         while self.outbox.is_empty()
             && let Some(id) = self.dirty.pop_front()
         {
-            if let Some(slot) = self.slots.get_mut(&id) {
+            if let Some(slot) = self.slots.get_mut(id) {
                 slot.is_dirty = false;
                 let (to, from) = (slot.address, slot.ours);
                 let (socket, outbox) = (&self.socket, &mut self.outbox);
@@ -360,7 +369,7 @@ impl Driver {
 
     /// Takes note of what a link has become.
     fn advance(&mut self, id: LinkId, now: Instant) {
-        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         if let Some(ended) = slot.session.ended() {
             tracing::debug!(peer = %slot.address, ?ended, "connection ended");
             return self.remove(id, true, now);
@@ -368,6 +377,7 @@ impl Driver {
         if slot.stage == Stage::Unproven && slot.session.is_proven() {
             slot.stage = Stage::Handshaking;
             self.unproven_count -= 1;
+            self.counts.proven.fetch_add(1, Ordering::Relaxed);
             self.handshaking_count += 1;
             let peer = slot.address;
             // Several may have been admitted while there was room for one.
@@ -377,7 +387,7 @@ impl Driver {
                 return self.remove(id, false, now);
             }
         }
-        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         let limits = Limits {
             send_bytes_max: self.config.send_bytes_max,
             inbox_bytes_max: self.config.inbox_bytes_max,
@@ -402,30 +412,26 @@ impl Driver {
     }
 
     fn arm(&mut self, id: LinkId, now: Instant) {
-        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         let own = slot.deadline(&self.config);
         let at = slot.session.next_timeout(now).map_or(own, |at| at.min(own));
-        // A timer that is too early costs one look; moving it with every packet would cost more.
-        if slot.armed.is_none_or(|armed| at < armed) {
-            if let Some(armed) = slot.armed.replace(at) {
-                self.timers.remove(&(armed, id));
-            }
-            self.timers.insert((at, id));
-        }
+        self.timers.set(index_of(id), at);
     }
 
     fn remove(&mut self, id: LinkId, is_over: bool, now: Instant) {
-        let Some(slot) = self.slots.remove(&id) else { return };
+        let Some(slot) = self.slots.remove(id) else { return };
+        if slot.stage != Stage::Unproven {
+            self.counts.proven.fetch_sub(1, Ordering::Relaxed);
+        }
         match slot.stage {
             Stage::Unproven => self.unproven_count -= 1,
             Stage::Handshaking => self.handshaking_count -= 1,
             Stage::Open => {}
         }
-        if let Some(armed) = slot.armed {
-            self.timers.remove(&(armed, id));
-        }
+        self.timers.unset(index_of(id));
+        self.neighbours.leave(&slot.key);
         self.roster.unlink(&slot.key, is_over, now);
-        self.connections.store(self.slots.len(), Ordering::Relaxed);
+        self.counts.all.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn outbox_push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
@@ -438,30 +444,14 @@ impl Driver {
 
     fn shut_down(mut self) {
         let now = Instant::now();
-        for slot in self.slots.values_mut() {
+        for slot in self.slots.iter_mut() {
             slot.session.abort(CloseReason::Shutdown);
             let (to, from) = (slot.address, slot.ours);
             let (socket, outbox) = (&self.socket, &mut self.outbox);
             slot.session.pump(to, now, &mut Outlet { outbox, socket, to, from });
             self.outbox.flush(&self.socket);
         }
-        self.connections.store(0, Ordering::Relaxed);
-    }
-}
-
-impl Slot {
-    /// When the peer's silence ends the link.
-    fn deadline(&self, config: &Config) -> Instant {
-        match self.stage {
-            Stage::Open => self.heard + config.consent_timeout,
-            Stage::Unproven | Stage::Handshaking => self.born + config.handshake_timeout,
-        }
-    }
-
-    fn hear(&mut self, from: SocketAddr, now: Instant) {
-        self.heard = now;
-        if from == self.address {
-            self.heard_here = now;
-        }
+        self.counts.all.fetch_sub(self.slots.len(), Ordering::Relaxed);
+        self.counts.proven.fetch_sub(self.slots.len() - self.unproven_count, Ordering::Relaxed);
     }
 }

@@ -142,6 +142,11 @@ impl Roster {
         }
     }
 
+    /// Whether `key` has a link here.
+    pub(super) fn has_link(&self, key: &PeerKey) -> bool {
+        self.peers.get(key).is_some_and(|peer| peer.link.is_some())
+    }
+
     pub(super) fn link(&mut self, key: &PeerKey, link: LinkId) {
         if let Some(peer) = self.peers.get_mut(key)
             && peer.link.replace(link).is_none()
