@@ -3,7 +3,11 @@
 //! Queues of 10 ms are no part of this: there whoever asks for more than they have takes it (the page in
 //! `docs/transport/` has the figures).
 
-use crate::scene::{Line, Who, pair, share};
+use std::time::Duration;
+
+use millstream_netsim::Dumbbell;
+
+use crate::scene::{Line, Who, join, pair, share};
 
 const SEEDS: u64 = 3;
 
@@ -61,6 +65,20 @@ fn ours_and_reno_share_a_long_queue() {
 fn a_tcp_that_comes_later_finds_room() {
     assert_fair((Who::Bbr, 0), (Who::Cubic, 5), 20, 50);
     assert_fair((Who::Bbr, 0), (Who::Reno, 5), 100, 50);
+}
+
+#[test]
+fn of_eight_of_ours_none_is_left_out() {
+    let line = Line { mbit: 20, round_trip_ms: 40, queue_ms: 50, loss_per_million: 0 };
+    let mut dumbbell = Dumbbell::new(line.traits(), 1);
+    for at in 0..8 {
+        join(&mut dumbbell, line.seat(Duration::from_millis(at * 1_013)), Who::Bbr, at);
+    }
+    dumbbell.run(Duration::from_secs(60));
+    let outcome = dumbbell.outcome();
+    let rates = (0..8).map(|at| outcome.rate(at, Duration::from_secs(15), Duration::from_secs(60)));
+    let least = rates.fold(f64::INFINITY, f64::min);
+    assert!(least > line.rate() / 8.0 / 2.5, "{least:.0} bytes a second for the last of eight");
 }
 
 #[test]
