@@ -11,8 +11,9 @@ use super::{
 };
 use crate::world::{End, World};
 
-/// A sender's timer is never longer than 3 s, and goes off a little late.
-const SILENCE_MAX: Duration = Duration::from_millis(3_100);
+/// A sender's timer is never longer than 3 s; one that probes a window begins when the last probe is answered, a round
+/// trip and a full queue later.
+const SILENCE_MAX: Duration = Duration::from_millis(4_000);
 
 /// Packets sent again on top of what is allowed for: probes of tails whose acknowledgements were lost, and the first of
 /// packets that overtake each other.
@@ -62,10 +63,10 @@ pub(crate) fn every_reliable_message_comes_unless(is_hasty: bool, direction: &Di
     }
 }
 
-/// A receiver holds no more than its window and a packet, however little it reads.
+/// A receiver holds no more than its window and a message, by which one that waits for its end may be completed.
 pub(crate) fn memory_is_bounded(end: &End) {
     let held = end.association.stats().bytes_received - end.received_bytes;
-    let most = u64::from(end.config.receive_window_bytes) + 9_000;
+    let most = u64::from(end.config.receive_window_bytes) + end.config.message_bytes_max as u64;
     assert!(held <= most, "{held} bytes are held where {most} are allowed");
 }
 
