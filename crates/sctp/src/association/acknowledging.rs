@@ -9,7 +9,7 @@ use super::{Association, Probe, Reply};
 use crate::{
     CloseReason,
     congestion::{Acknowledged, Lost},
-    wire::{Sack, serial},
+    wire::{Sack, cause, serial},
 };
 
 /// Slack of a probe of the tail, for timers and wake-ups of both sides.
@@ -62,11 +62,15 @@ impl Association {
             stats.bytes_acknowledged += bytes as u64;
             queue.release(key, bytes);
         });
-        let was_closed = std::mem::replace(&mut self.peer_window, u64::from(window)) == 0;
-        if window > 0 {
+        // Less than a packet is as good as closed.
+        let packet = self.search.current() as u64;
+        let was_closed = std::mem::replace(&mut self.peer_window, u64::from(window)) < packet;
+        let is_closed = u64::from(window) < packet;
+        if !is_closed {
             (self.window_probes, self.probes_window, self.timers.window) = (0, false, None);
         }
-        if was_closed && window > 0 && progress.bytes == 0 {
+        // More than a probe or two was sent before it closed, and is on its way.
+        if was_closed && !is_closed && self.flight.flying() <= 2 * packet {
             // What probed the closed window was most likely dropped: no need to wait for its timer.
             self.flight.lose_all();
             self.round_trip.recover();
@@ -88,6 +92,9 @@ impl Association {
         }
         self.detect_losses(now);
         if progress.bytes > 0 {
+            // One that was taken says that the next may be, whatever the window says: it may be closed by parts of the very
+            // message that goes on.
+            self.window_probes = 0;
             let acknowledged = Acknowledged {
                 now,
                 bytes: progress.bytes,
@@ -139,7 +146,7 @@ impl Association {
         }
         self.stats.timeouts += 1;
         // A window that is closed is the peer's will and says nothing about the path.
-        let is_path = self.peer_window > 0;
+        let is_path = self.peer_window >= self.search.current() as u64;
         if is_path && self.search.is_raised() {
             // To learn whether the path is gone, or only too narrow for what is in flight.
             self.search.timed_out();
@@ -165,6 +172,7 @@ impl Association {
             self.adopt_packet_bytes();
         } else if *content == self.search.content(0) && self.search.is_black_hole() {
             self.over(CloseReason::Narrowed);
+            self.abort_peer(cause::USER_ABORT, &[]);
         }
     }
 

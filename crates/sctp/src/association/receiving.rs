@@ -123,13 +123,19 @@ impl Association {
         self.config.receive_window_bytes.saturating_sub(held)
     }
 
+    /// What is taken beyond the window, so that a message can come to its end whatever else is held: one message, while
+    /// what waits to be read is not more than that. Reading opens the window then.
+    fn slack(&self) -> usize {
+        let most = self.config.message_bytes_max;
+        if self.assembly.ready_bytes() <= most { most } else { 0 }
+    }
+
     /// What fills the first gap is taken beyond the window by one message: else fragments that wait for it could keep
     /// the window closed for ever.
     fn has_room(&self, tsn: u64, payload: &[u8]) -> bool {
         let window = usize::try_from(self.config.receive_window_bytes).unwrap_or(usize::MAX);
         let is_next = tsn == self.arrived.cumulative() + 1;
-        // Not while whole messages wait to be read: reading them opens it.
-        let slack = if is_next && self.assembly.is_empty() { self.config.message_bytes_max } else { 0 };
+        let slack = if is_next { self.slack() } else { 0 };
         self.assembly.held() + Assembly::cost(payload) <= window + slack
     }
 }

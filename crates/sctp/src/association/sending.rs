@@ -1,11 +1,13 @@
 //! What leaves: answers first, then what was lost, then what is new; as much in a packet as fits.
 
+use std::time::Duration;
+
 use millstream_model::Instant;
 
 use super::{Association, Probe, Reply, State, receiving::wire};
 use crate::{
     congestion::Sent,
-    send::queue::{Key, Limit},
+    send::queue::{Key, Limit, MESSAGE_CHARGE},
     wire::{COMMON_HEADER_BYTES, Data, Sequence, Writer},
 };
 
@@ -178,13 +180,20 @@ impl Association {
     fn has_new(&mut self, now: Instant) -> bool {
         while let Some(key) = self.queue.expired(now).filter(|key| self.may_abandon(*key)) {
             self.abandon(key, now);
+            self.settle_shutdown(now);
         }
         let room = self.search.current() - COMMON_HEADER_BYTES - self.data_header_bytes();
         let Some(bytes) = self.queue.peek(room) else { return false };
         // A closed window is asked now and then by one chunk (RFC 9260 §6.1 A): the word that it has opened may be lost.
-        let has_room = self.flight.flying_payload() + bytes as u64 <= self.peer_window;
+        let bytes = bytes as u64 + MESSAGE_CHARGE as u64;
+        let has_room = self.flight.flying_window() + bytes <= self.peer_window;
         if !has_room && self.flight.is_empty() && !self.probes_window {
-            let pause = self.round_trip.pause(self.window_probes);
+            let is_taken = self.window_probes == 0 && self.stats.bytes_acknowledged > 0;
+            let round_trip = self.round_trip.smoothed().filter(|_| is_taken);
+            let pause = round_trip.map_or_else(
+                || self.round_trip.pause(self.window_probes),
+                |round_trip| round_trip.max(PROBE_PAUSE_MIN),
+            );
             self.timers.window.get_or_insert(now + pause);
         }
         (has_room || self.probes_window) && !self.flight.is_full()
@@ -263,8 +272,11 @@ impl Association {
             begins: chunk.cut.begins,
             ends: chunk.cut.ends,
             is_unordered: entry.is_unordered,
-            // The end of a burst wants to be answered at once, and so does what probes for it (RFC 7053).
-            is_immediate: self.probe == Probe::Wanted || self.queue.waiting() == 0,
+            // The end of a burst wants to be answered at once, and so does what probes for it, or asks a closed window
+            // (RFC 7053).
+            is_immediate: self.probe == Probe::Wanted
+                || self.queue.waiting() == 0
+                || self.peer_window < self.search.current() as u64,
             sequence,
             payload,
         });
@@ -311,6 +323,9 @@ impl Association {
         }
     }
 }
+
+/// Between chunks that ask a closed window and are taken, at least.
+const PROBE_PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// Entries of a FORWARD-TSN: what the smallest packet has room for beside a SACK.
 const SKIPPED_MAX: usize = 64;

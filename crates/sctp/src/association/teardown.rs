@@ -89,7 +89,10 @@ impl Association {
                 self.state = State::ShutdownAckSent;
                 self.attempt(Reply::ShutdownAck, now);
             }
-            State::ShutdownReceived => self.settle(now),
+            State::ShutdownReceived => {
+                self.settle(now);
+                self.settle_shutdown(now);
+            }
             _ => {}
         }
     }

@@ -40,6 +40,7 @@ pub(crate) struct Assembly {
     apart: BTreeMap<Place, Apart>,
     streams: BTreeMap<u16, Stream>,
     ready: VecDeque<Message>,
+    ready_bytes: usize,
     held: usize,
     /// How long the last long message was: the next one will be alike.
     typical: usize,
@@ -87,9 +88,15 @@ impl Assembly {
             apart: BTreeMap::new(),
             streams: BTreeMap::new(),
             ready: VecDeque::new(),
+            ready_bytes: 0,
             held: 0,
             typical: 0,
         }
+    }
+
+    /// Bytes and charges of whole messages that wait to be read.
+    pub(crate) const fn ready_bytes(&self) -> usize {
+        self.ready_bytes
     }
 
     /// Bytes and charges held.
@@ -109,6 +116,7 @@ impl Assembly {
     /// The next whole message.
     pub(crate) fn take(&mut self) -> Option<Message> {
         let message = self.ready.pop_front()?;
+        self.ready_bytes = self.ready_bytes.saturating_sub(message.bytes.len() + CHARGE);
         self.held = self.held.saturating_sub(message.bytes.len() + CHARGE);
         Some(message)
     }
@@ -184,8 +192,10 @@ impl Assembly {
         let mut passed: Vec<u32> =
             entry.early.keys().copied().filter(|&sequence| distance(sequence) < skipped).collect();
         passed.sort_unstable_by_key(|&sequence| distance(sequence));
-        self.ready.extend(passed.iter().filter_map(|sequence| entry.early.remove(sequence)));
+        let passed: Vec<Message> =
+            passed.iter().filter_map(|sequence| entry.early.remove(sequence)).collect();
         entry.next = next;
+        passed.into_iter().for_each(|message| self.deliver(message));
         self.release(stream, is_interleaved);
     }
 
@@ -193,7 +203,7 @@ impl Assembly {
     pub(crate) fn reset(&mut self, stream: u16) {
         if let Some(reset) = self.streams.remove(&stream) {
             for message in reset.early.into_values() {
-                self.ready.push_back(message);
+                self.deliver(message);
             }
         }
     }
@@ -249,13 +259,13 @@ impl Assembly {
         self.typical = bytes.len();
         let message = Message { stream: of.stream, ppi, bytes: bytes.freeze() };
         if of.is_unordered {
-            self.ready.push_back(message);
+            self.deliver(message);
             return Ok(());
         }
         let stream = self.streams.entry(of.stream).or_default();
         if of.sequence == stream.next {
             stream.next = wrap(stream.next.wrapping_add(1), of.is_interleaved);
-            self.ready.push_back(message);
+            self.deliver(message);
             self.release(of.stream, of.is_interleaved);
         } else if ahead(of.sequence, stream.next, of.is_interleaved) > half(of.is_interleaved)
             || stream.early.insert(of.sequence, message).is_some()
@@ -270,8 +280,14 @@ impl Assembly {
         let Some(stream) = self.streams.get_mut(&stream) else { return };
         while let Some(message) = stream.early.remove(&stream.next) {
             stream.next = wrap(stream.next.wrapping_add(1), is_interleaved);
+            self.ready_bytes += message.bytes.len() + CHARGE;
             self.ready.push_back(message);
         }
+    }
+
+    fn deliver(&mut self, message: Message) {
+        self.ready_bytes += message.bytes.len() + CHARGE;
+        self.ready.push_back(message);
     }
 
     fn drop_where(&mut self, is_gone: &dyn Fn(&Place, &Of) -> bool) {

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use millstream_model::Instant;
 
-use super::queue::{Cut, Key};
+use super::queue::{Cut, Key, MESSAGE_CHARGE};
 use crate::congestion::Rate;
 
 /// Chunks in flight at most. A SACK names what it has beyond its cumulative TSN by 16 bits (RFC 9260 §3.3.4); half of
@@ -103,7 +103,7 @@ pub(crate) struct Flight {
     /// Bytes of a chunk's header.
     header: u64,
     flying: u64,
-    flying_payload: u64,
+    flying_window: u64,
     delivered: u64,
     delivered_at: Instant,
     first_sent: Instant,
@@ -136,7 +136,7 @@ impl Flight {
             seen: Vec::new(),
             header: 0,
             flying: 0,
-            flying_payload: 0,
+            flying_window: 0,
             delivered: 0,
             delivered_at: now,
             first_sent: now,
@@ -180,9 +180,9 @@ impl Flight {
         self.flying
     }
 
-    /// The same, payload alone: what counts against the peer's window.
-    pub(crate) const fn flying_payload(&self) -> u64 {
-        self.flying_payload
+    /// What of the peer's window they fill: payload, and for each message what keeping it costs the peer.
+    pub(crate) const fn flying_window(&self) -> u64 {
+        self.flying_window
     }
 
     /// Bytes acknowledged in all, headers included.
@@ -400,7 +400,7 @@ impl Flight {
             };
             self.set(tsn, State::Flying);
             self.flying += u64::from(chunk.cut.length) + self.header;
-            self.flying_payload += u64::from(chunk.cut.length);
+            self.flying_window += weight(&chunk.cut);
         }
         let flying = self.ring.iter().zip(self.first..).filter(|(chunk, _)| chunk.state == State::Flying);
         let mut order: Vec<(u64, Instant)> = flying.map(|(chunk, tsn)| (tsn, chunk.sent)).collect();
@@ -443,7 +443,7 @@ impl Flight {
         }
         let bytes = self.chunk(tsn).map_or(0, |chunk| u64::from(chunk.cut.length));
         self.flying += bytes + self.header;
-        self.flying_payload += bytes;
+        self.flying_window += self.chunk(tsn).map_or(0, |chunk| weight(&chunk.cut));
         let snapshot = Snapshot {
             delivered: self.delivered,
             delivered_at: self.delivered_at,
@@ -464,7 +464,7 @@ impl Flight {
 
     fn land(&mut self, chunk: &Chunk) {
         self.flying -= u64::from(chunk.cut.length) + self.header;
-        self.flying_payload -= u64::from(chunk.cut.length);
+        self.flying_window -= weight(&chunk.cut);
     }
 
     fn lose(&mut self, tsn: u64) {
@@ -624,6 +624,11 @@ impl Flight {
 
 /// Places that an idle ring keeps.
 const IDLE_CHUNKS: usize = 8;
+
+/// What a chunk fills of the peer's window. Peers charge for each message on top of its bytes, as we do.
+fn weight(cut: &Cut) -> u64 {
+    u64::from(cut.length) + if cut.begins { MESSAGE_CHARGE as u64 } else { 0 }
+}
 
 /// Appends a run to sorted ones, joined with the last where they touch.
 fn join(runs: &mut Vec<(u64, u64)>, run: (u64, u64)) {

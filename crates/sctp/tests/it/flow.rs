@@ -182,7 +182,6 @@ fn a_sender_is_told_when_what_it_sent_has_arrived() {
 
 /// All behind a gap waits for it, and the window is full: the packet that fills the gap must be taken as a whole.
 #[test]
-#[ignore = "fails: of a packet that fills the gap one chunk is taken each timeout"]
 fn a_gap_is_filled_though_the_window_is_full_of_what_waits_for_it() {
     for bytes in [40, 900] {
         let config = Config { receive_window_bytes: 73_728, ..Config::default() };
@@ -210,7 +209,6 @@ fn a_gap_is_filled_though_the_window_is_full_of_what_waits_for_it() {
 
 /// What was refused is sent again when there is room, and not when its timer, which has backed off, comes to it.
 #[test]
-#[ignore = "fails: where the window was not quite shut the sender waits for its timer, up to 3 s"]
 fn a_window_that_opens_lets_the_sender_go_on_at_once() {
     for bytes in [40, 900, 10_000] {
         for pause in 1..10 {
@@ -240,7 +238,6 @@ fn a_window_that_opens_lets_the_sender_go_on_at_once() {
 /// An urgent message interrupts a long one, and parts of both shut the window: a chunk each timeout would bring one to
 /// its end after minutes.
 #[test]
-#[ignore = "fails: behind a window that is shut by parts of messages one chunk leaves each 3 s"]
 fn an_urgent_message_that_fills_the_window_with_what_it_interrupted_is_finished_soon() {
     for later in [100, 200, 300, 400, 500] {
         let config = Config { receive_window_bytes: 73_728, ..Config::default() };
@@ -254,7 +251,7 @@ fn an_urgent_message_that_fills_the_window_with_what_it_interrupted_is_finished_
         let start = world.now;
         let is_done = world.run_until(300 * SECOND, |world| world.ends[1].received.len() == 2);
         let took = world.now.since(start);
-        // 120,000 bytes at 100,000 a second.
-        assert!(is_done && took <= 3 * SECOND, "took {took:?} {later} ms later");
+        // 120,000 bytes at 100,000 a second, the last 20 chunks of them by two round trips each.
+        assert!(is_done && took <= 6 * SECOND, "took {took:?} {later} ms later");
     }
 }
