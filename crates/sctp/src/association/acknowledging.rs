@@ -147,7 +147,7 @@ impl Association {
         self.stats.timeouts += 1;
         // A window that is closed is the peer's will and says nothing about the path.
         let is_path = self.peer_window >= self.search.current() as u64;
-        if is_path && self.search.is_raised() {
+        if self.search.is_raised() {
             // To learn whether the path is gone, or only too narrow for what is in flight.
             self.search.timed_out();
             self.reply(Reply::Heartbeat);

@@ -79,8 +79,10 @@ pub(crate) struct Queue {
     entries: Slab<Entry>,
     /// Sorted by priority; those alike take turns.
     streams: Vec<Stream>,
-    /// With DATA, a message that has begun goes on before another begins (RFC 9260 §6.9).
+    /// A message that has begun goes on before another begins (RFC 9260 §6.9); with I-DATA a short urgent one may
+    /// interrupt it.
     begun: Option<Key>,
+    interrupted: Option<Key>,
     interleaves: bool,
     /// Bytes and charges of all messages held.
     held: usize,
@@ -93,6 +95,7 @@ impl Queue {
             entries: Slab::new(),
             streams: Vec::new(),
             begun: None,
+            interrupted: None,
             interleaves: false,
             held: 0,
             waiting: 0,
@@ -179,7 +182,10 @@ impl Queue {
         entry.cut += length;
         self.waiting -= length;
         let ends = entry.cut == entry.bytes.len();
-        self.begun = (!ends).then_some(key);
+        if let Some(before) = self.begun.filter(|begun| *begun != key) {
+            self.interrupted = Some(before);
+        }
+        self.begun = if ends { self.interrupted.take() } else { Some(key) };
         if ends {
             stream.waiting.pop_front();
             // Not in the middle of a message, though I-DATA would let us: parts of many could fill the peer's window, and
@@ -221,8 +227,11 @@ impl Queue {
             return None;
         }
         self.waiting -= rest;
+        if self.interrupted == Some(key) {
+            self.interrupted = None;
+        }
         if self.begun == Some(key) {
-            self.begun = None;
+            self.begun = self.interrupted.take();
         }
         self.stream(stream).waiting.retain(|waiting| *waiting != key);
         if offset == 0 {
@@ -271,10 +280,16 @@ impl Queue {
 
     /// The message whose chunk is next.
     fn choose(&self) -> Option<Key> {
-        self.begun.filter(|_| !self.interleaves).or_else(|| {
+        let first = || {
             let ready = self.streams.iter().find(|stream| stream.is_ready())?;
             ready.waiting.front().copied()
-        })
+        };
+        let Some(begun) = self.begun else { return first() };
+        let interrupts = |key: &Key| {
+            self.interrupted.is_none()
+                && self.entry(*key).is_some_and(|entry| entry.bytes.len() <= INTERRUPTING_BYTES_MAX)
+        };
+        first().filter(|key| self.interleaves && interrupts(key)).or(Some(begun))
     }
 
     /// The stream goes behind the others of its priority.
@@ -304,6 +319,10 @@ impl Queue {
         &mut self.streams[at]
     }
 }
+
+/// Bytes of a message that may interrupt another. What is longer waits for its end: parts of both could fill the peer's
+/// window, and none come to its end.
+const INTERRUPTING_BYTES_MAX: usize = 16 * 1024;
 
 /// Places for messages that an idle stream keeps.
 const IDLE_MESSAGES: usize = 4;

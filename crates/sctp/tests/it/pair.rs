@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Seeds of a test run.
-const SEEDS: Range<u64> = 0..200;
+const SEEDS: Range<u64> = 0..1_000;
 
 fn seeds() -> Range<u64> {
     let Ok(told) = std::env::var("SCTP_SEEDS") else { return SEEDS };
@@ -24,7 +24,7 @@ fn seeds() -> Range<u64> {
 }
 
 #[test]
-fn two_hundred_seeds_of_the_pair_hold_what_is_promised() {
+fn a_thousand_seeds_of_the_pair_hold_what_is_promised() {
     let mut failed = Vec::new();
     let mut told = run::Told::default();
     for seed in seeds() {
