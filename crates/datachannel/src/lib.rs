@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! UDP ─ demux ─┬─ stun ── the ICE-lite agent: who may connect, where a peer is now
-//!              └─ link ── DTLS 1.2, SCTP, two data channels for one peer
+//!              └─ link ── DTLS 1.2, `millstream_sctp`, two data channels for one peer
 //!                  └── Connection: what the rest of Millstream holds
 //! ```
 //!
@@ -27,8 +27,9 @@
 //! # }
 //! ```
 //!
-//! [`Listener`] owns one socket and one thread that drives every connection on it; [`dial`] owns one socket and
-//! one task. [`Connection`] is a handle to either. What never belongs here: what the messages mean.
+//! [`Listener`] owns one address and [`listen::Config::cores`] threads, each with a socket and the connections that the
+//! kernel gives it; [`dial`] owns one socket and one task. [`Connection`] is a handle to either. What never belongs here:
+//! what the messages mean.
 #![forbid(unsafe_code)]
 
 mod address;
