@@ -1,7 +1,7 @@
 //! The one place that knows WebRTC: data channels over one UDP port.
 //!
 //! An edge is an ICE-lite agent with a fixed password and certificate: whoever was told its [`Address`] connects
-//! without a signalling round trip, a browser by writing the SDP answer itself, a native viewer by [`dial`].
+//! without a signalling round trip, a browser by writing the SDP answer itself, a native viewer by [`dial()`].
 //! `docs/protocol/transport.md` is the normative text.
 //!
 //! ```text
@@ -28,7 +28,7 @@
 //! ```
 //!
 //! [`Listener`] owns one address and [`listen::Config::cores`] threads, each with a socket and the connections that the
-//! kernel gives it; [`dial`] owns one socket and one task. [`Connection`] is a handle to either. What never belongs here:
+//! kernel gives it; [`dial()`] owns one socket and one task. [`Connection`] is a handle to either. What never belongs here:
 //! what the messages mean.
 #![forbid(unsafe_code)]
 
