@@ -28,8 +28,8 @@
 //! ```
 //!
 //! [`Listener`] owns one address and [`listen::Config::cores`] threads, each with a socket and the connections that the
-//! kernel gives it; [`dial()`] owns one socket and one task. [`Connection`] is a handle to either. What never belongs here:
-//! what the messages mean.
+//! kernel gives it; [`dial()`] owns one socket and one task. [`Connection`] is a handle to either. What never belongs
+//! here: what the messages mean.
 #![forbid(unsafe_code)]
 
 mod address;
