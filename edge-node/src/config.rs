@@ -23,6 +23,8 @@ millstream_service::settings! {
         pub trust: trust::Config = Default::default(),
         /// Bits a second it offers to send, all viewers together.
         pub capacity: u64 = 1_000_000_000,
+        /// Threads that serve viewers, behind the one address; 0 takes one for each processor.
+        pub cores: u16 = 0,
         /// Viewers at a time.
         pub viewers_max: u32 = 500,
         /// Bytes buffered for sending to one viewer, unacknowledged ones included: rate × round trip must fit.

@@ -317,7 +317,12 @@ impl Drop for Counted {
 fn listen(config: &Config, identity: &Identity) -> anyhow::Result<Listener> {
     let made = listen::Config::new(config.listen, identity.certificate.clone())?;
     let viewers = usize::try_from(config.viewers_max).unwrap_or(usize::MAX);
+    let cores = match config.cores {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        cores => usize::from(cores),
+    };
     let listener = Listener::bind(listen::Config {
+        cores,
         ufrag: identity.ufrag.clone(),
         password: identity.password.clone(),
         connections_max: viewers.saturating_add(SPARE_CONNECTIONS),

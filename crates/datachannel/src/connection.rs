@@ -1,7 +1,7 @@
 //! A connection as the rest of Millstream holds it: two data channels to one peer, with back-pressure both ways.
 //!
 //! The handle never touches the protocol. It exchanges commands, messages and credit with the driver that owns
-//! the socket through a [`Port`]; no lock is held while anything waits.
+//! the socket through a `Port`; no lock is held while anything waits.
 
 use std::{
     fmt,

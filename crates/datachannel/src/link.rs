@@ -111,6 +111,13 @@ impl Link {
         self.settle();
     }
 
+    /// The peer is there again, or elsewhere: nothing waits any longer for a timer that has backed off.
+    pub(crate) fn nudge(&mut self, now: Instant) {
+        if self.ended.is_none() {
+            self.sctp.nudge(now);
+        }
+    }
+
     /// Both channels are ready, with the holder of this certificate.
     pub(crate) fn open(&self) -> Option<Fingerprint> {
         self.dtls.peer().filter(|_| self.sctp.is_open() && self.ended.is_none())
@@ -158,6 +165,8 @@ impl Link {
 
     /// Writes every datagram that may leave now to `sink`.
     pub(crate) fn transmit(&mut self, now: Instant, sink: &mut dyn Sink) {
+        // First what ends the handshake: packets that come before it are of no use to most peers.
+        self.transmit_dtls(sink);
         if self.ended.is_none() && self.dtls.peer().is_some() {
             let Self { dtls, sctp, .. } = self;
             let mut failed = false;
@@ -182,6 +191,10 @@ impl Link {
             // Queues close_notify for a peer that is still there; does nothing a second time.
             self.dtls.stop();
         }
+        self.transmit_dtls(sink);
+    }
+
+    fn transmit_dtls(&mut self, sink: &mut dyn Sink) {
         self.dtls.transmit(&mut |datagram| {
             sink.datagram(&mut |out| {
                 out.extend_from_slice(datagram);

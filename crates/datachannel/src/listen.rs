@@ -38,19 +38,19 @@ pub struct Config {
     pub public: Option<SocketAddr>,
     /// What the edge is known by. Keep it over restarts.
     pub certificate: Certificate,
-    /// ICE user name fragment: 4 to 256 `ice-char`. Names the core that serves it.
+    /// ICE user name fragment: 4 to 256 `ice-char`. Names the edge.
     pub ufrag: String,
     /// ICE password: 22 to 256 `ice-char`. Public.
     pub password: String,
     /// Threads, each with a socket of its own on the same address; the kernel spreads peers over them. The bounds below
     /// on handshakes are shared out among them.
     pub cores: usize,
-    /// Connections at once, those in the handshake included once they have answered a cookie. One costs about 20 KB
-    /// when idle.
+    /// Connections at once, those in the handshake included once they have proved that they are where they say. One
+    /// costs about 8 KB when idle.
     pub connections_max: usize,
-    /// Handshakes at once that have answered a cookie, so come from where they say.
+    /// Handshakes at once that come from where they say: they have returned a cookie, or ended the handshake.
     pub handshakes_max: usize,
-    /// Handshakes at once that have not: state that a spoofed source can make. The oldest gives way.
+    /// Handshakes at once of which that is not known: state that a spoofed source can make. The oldest gives way.
     pub unproven_max: usize,
     /// Handshakes that one network prefix (IPv4 /24, IPv6 /48) may begin at once… Less than `handshakes_max` in the
     /// time that a handshake may take, so that no prefix can have them all.

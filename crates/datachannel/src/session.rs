@@ -43,6 +43,11 @@ impl Session {
         self.guarded(|link| link.handle_timeout(now));
     }
 
+    /// See [`Link::nudge`].
+    pub(crate) fn nudge(&mut self, now: Instant) {
+        self.guarded(|link| link.nudge(now));
+    }
+
     pub(crate) fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
         self.guarded(|link| link.next_timeout(now)).flatten()
     }

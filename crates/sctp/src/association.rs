@@ -366,6 +366,21 @@ impl Association {
         }
     }
 
+    /// The path is there again, or another one: what waits for a timer that has backed off leaves at once. For owners who
+    /// know, by ICE, that the peer's address has changed or that it answers again.
+    pub fn nudge(&mut self, now: Instant) {
+        self.settle(now);
+        if self.round_trip.backoff() > 0 {
+            self.round_trip.recover();
+            if self.timers.timeout.is_some() {
+                self.timers.timeout = Some(now);
+            }
+            if self.timers.attempt.is_some() {
+                self.timers.attempt = Some(now);
+            }
+        }
+    }
+
     /// When [`Association::handle_timeout`] is to be called next. Call it after everything else of a turn.
     pub fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
         self.settle(now);

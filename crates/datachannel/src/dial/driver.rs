@@ -36,6 +36,9 @@ const REFUSAL_INTERVAL: Duration = Duration::from_millis(300);
 /// Refusals count when nothing authentic came for so long: ICMP can be forged.
 const REFUSAL_SILENCE: Duration = Duration::from_secs(1);
 
+/// An answer after so long a silence means that the path is there again, or another one.
+const SILENCE_BEFORE_NUDGE: Duration = Duration::from_secs(1);
+
 /// Checks whose answer is still taken.
 const CHECKS_MAX: usize = 8;
 
@@ -145,6 +148,7 @@ impl Driver {
     }
 
     fn receive(&mut self, intake: &mut Intake, now: Instant) {
+        let silence = now.saturating_duration_since(self.heard);
         let Self { socket, address, session, checks, heard, .. } = self;
         let (mut is_answered, mut is_refused) = (false, false);
         for _ in 0..RECEIVES_PER_TURN {
@@ -175,6 +179,9 @@ impl Driver {
             self.check_at = self.check_at.min(now + REFUSAL_INTERVAL);
         }
         if is_answered {
+            if let Some(session) = self.session.as_mut().filter(|_| silence >= SILENCE_BEFORE_NUDGE) {
+                session.nudge(now);
+            }
             self.is_refused = false;
             self.check_at = now + CONSENT_INTERVAL;
             if self.session.is_none() {

@@ -114,6 +114,12 @@ impl Sctp {
         self.association.handle_timeout(self.at(now));
     }
 
+    /// See [`Association::nudge`].
+    pub(super) fn nudge(&mut self, now: Instant) {
+        let at = self.at(now);
+        self.association.nudge(at);
+    }
+
     pub(super) const fn is_open(&self) -> bool {
         self.is_open
     }
