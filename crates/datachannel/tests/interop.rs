@@ -5,7 +5,9 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use millstream_datachannel::{Address, Certificate, Channel, CloseReason, Listener, Message, listen};
+use millstream_datachannel::{
+    Address, Certificate, Channel, CloseReason, Connection, Listener, Message, listen,
+};
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use tokio::time::timeout;
 use webrtc::{
@@ -16,40 +18,61 @@ use webrtc::{
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+mod relay;
+
+use relay::{Relay, Weather};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Quiet;
 
 impl PeerConnectionEventHandler for Quiet {}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_webrtc_crate_connects_and_exchanges_messages() {
-    let config =
-        listen::Config::new("127.0.0.1:0".parse().unwrap(), Certificate::generate().unwrap()).unwrap();
-    let mut listener = Listener::bind(config).unwrap();
+fn listener() -> Listener {
+    let bind = "127.0.0.1:0".parse().unwrap();
+    Listener::bind(listen::Config::new(bind, Certificate::generate().unwrap()).unwrap()).unwrap()
+}
 
+async fn page() -> impl PeerConnection {
     let settings = SettingEngineBuilder::new()
         .with_include_loopback_candidate(true)
         // It takes 64 KiB by default; a viewer must take a whole piece with its header.
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(65_600))
         .build();
-    let peer = PeerConnectionBuilder::new()
+    PeerConnectionBuilder::new()
         .with_handler(Arc::new(Quiet))
         .with_udp_addrs(vec!["127.0.0.1:0"])
         .with_setting_engine(settings)
         .build()
         .await
-        .unwrap();
+        .unwrap()
+}
+
+/// The two channels that both sides have agreed on beforehand: control and pieces.
+async fn negotiate(peer: &impl PeerConnection) -> [Arc<dyn DataChannel>; 2] {
     let negotiated =
         |id, ordered| Some(RTCDataChannelInit { negotiated: Some(id), ordered, ..Default::default() });
-    let control = peer.create_data_channel("control", negotiated(0, true)).await.unwrap();
-    let pieces = peer.create_data_channel("pieces", negotiated(1, false)).await.unwrap();
+    [
+        peer.create_data_channel("control", negotiated(0, true)).await.unwrap(),
+        peer.create_data_channel("pieces", negotiated(1, false)).await.unwrap(),
+    ]
+}
+
+async fn connect(peer: &impl PeerConnection, address: &Address, listener: &mut Listener) -> Connection {
     let offer = peer.create_offer(None).await.unwrap();
     peer.set_local_description(offer).await.unwrap();
-    let answer = answer(listener.address());
-    peer.set_remote_description(RTCSessionDescription::answer(answer).unwrap()).await.unwrap();
+    let answer = RTCSessionDescription::answer(answer(address)).unwrap();
+    peer.set_remote_description(answer).await.unwrap();
+    timeout(PATIENCE, listener.accept()).await.unwrap().unwrap()
+}
 
-    let edge = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn the_webrtc_crate_connects_and_exchanges_messages() {
+    let mut listener = listener();
+    let peer = page().await;
+    let [control, pieces] = negotiate(&peer).await;
+    let address = listener.address().clone();
+    let edge = connect(&peer, &address, &mut listener).await;
     let offered = peer.local_description().await.unwrap().sdp;
     assert!(offered.to_uppercase().contains(&sdp(&edge.remote_fingerprint().0)), "{offered}");
 
@@ -67,6 +90,107 @@ async fn the_webrtc_crate_connects_and_exchanges_messages() {
 
     peer.close().await.unwrap();
     assert_eq!(timeout(PATIENCE, edge.closed()).await.unwrap(), CloseReason::Peer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn megabytes_cross_both_ways() {
+    let mut listener = listener();
+    let address = listener.address().clone();
+    exchange(&mut listener, &address, 32).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn megabytes_cross_a_path_that_loses_repeats_and_reorders() {
+    let mut listener = listener();
+    let relay = Relay::start(listener.local_addr()).await;
+    let address = Address { socket: relay.front, ..listener.address().clone() };
+    relay.weather.send_replace(Weather::Unruly(150));
+    let edge = exchange(&mut listener, &address, 8).await;
+    assert!(edge.stats().retransmits > 0, "nothing was lost");
+}
+
+/// `count` pieces on each channel, both ways at once.
+async fn exchange(listener: &mut Listener, address: &Address, count: u8) -> Connection {
+    let peer = page().await;
+    let channels = negotiate(&peer).await;
+    let edge = connect(&peer, address, listener).await;
+    let mut senders = Vec::new();
+    for (channel, theirs) in [Channel::Control, Channel::Pieces].into_iter().zip(&channels) {
+        opened(theirs).await;
+        let (edge, theirs) = (edge.clone(), theirs.clone());
+        senders.push(tokio::spawn(async move {
+            for number in 0..count {
+                edge.send(channel, message(number)).await.unwrap();
+                theirs.send(BytesMut::from(&message(number)[..])).await.unwrap();
+            }
+        }));
+    }
+    let [control, pieces] = &channels;
+    let ours = async {
+        let mut numbers = [Vec::new(), Vec::new()];
+        for _ in 0..2 * count {
+            let message = timeout(PATIENCE, edge.recv()).await.expect("everything comes").unwrap();
+            numbers[usize::from(message.channel == Channel::Pieces)].push(number_of(&message.bytes));
+        }
+        numbers
+    };
+    let theirs = async |channel| {
+        let mut numbers = Vec::new();
+        while numbers.len() < usize::from(count) {
+            numbers.push(number_of(&received(channel).await));
+        }
+        numbers
+    };
+    let (ours, [theirs_control, theirs_pieces]) = tokio::join!(ours, async {
+        let (control, pieces) = tokio::join!(theirs(control), theirs(pieces));
+        [control, pieces]
+    });
+    for [control, mut pieces] in [ours, [theirs_control, theirs_pieces]] {
+        pieces.sort_unstable();
+        assert!(control.into_iter().eq(0..count), "in order");
+        assert!(pieces.into_iter().eq(0..count), "each once");
+    }
+    for sender in senders {
+        timeout(PATIENCE, sender).await.unwrap().unwrap();
+    }
+    peer.close().await.unwrap();
+    assert_eq!(timeout(PATIENCE, edge.closed()).await.unwrap(), CloseReason::Peer);
+    edge
+}
+
+/// RFC 8832: whoever is the DTLS client opens even streams. The first is our control channel.
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_that_the_page_opens_by_itself_are_answered() {
+    let mut listener = listener();
+    let peer = page().await;
+    let control = peer.create_data_channel("control", None).await.unwrap();
+    let own = peer.create_data_channel("its own", None).await.unwrap();
+    let address = listener.address().clone();
+    let edge = connect(&peer, &address, &mut listener).await;
+    opened(&control).await;
+    opened(&own).await;
+    own.send(BytesMut::from(&message(1)[..])).await.unwrap();
+    for number in 0..16 {
+        control.send(BytesMut::from(&message(number)[..])).await.unwrap();
+        let heard = timeout(PATIENCE, edge.recv()).await.unwrap().unwrap();
+        assert_eq!((heard.channel, number_of(&heard.bytes)), (Channel::Control, number));
+        edge.send(Channel::Control, heard.bytes).await.unwrap();
+        assert_eq!(number_of(&received(&control).await), number);
+    }
+    peer.close().await.unwrap();
+    assert_eq!(timeout(PATIENCE, edge.closed()).await.unwrap(), CloseReason::Peer);
+}
+
+/// The `number`th piece: all its bytes say which one it is.
+fn message(number: u8) -> Bytes {
+    (0..65_536_u32).map(|at| u8::try_from(at % 251).unwrap() ^ number).collect::<Vec<_>>().into()
+}
+
+/// Whole, and which one.
+fn number_of(bytes: &[u8]) -> u8 {
+    let number = bytes[0];
+    assert!(*bytes == message(number)[..], "piece {number} is not what was sent");
+    number
 }
 
 async fn opened(channel: &Arc<dyn DataChannel>) {

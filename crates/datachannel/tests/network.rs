@@ -1,92 +1,23 @@
 //! What networks do to a connection: a relay between viewer and edge rebinds, loses and falls silent.
 #![cfg(test)]
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_datachannel::{
     Address, Certificate, Channel, CloseReason, Connection, Listener, Message, dial, listen, stun,
 };
-use tokio::{net::UdpSocket, sync::watch, time::timeout};
+use tokio::time::{Instant, timeout};
+
+mod hello;
+mod relay;
+
+use relay::{Relay, Weather};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config() -> listen::Config {
     listen::Config::new("127.0.0.1:0".parse().unwrap(), Certificate::generate().unwrap()).unwrap()
-}
-
-/// What the relay does with datagrams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    Fair,
-    /// Loses one in so many, either way.
-    Losing(u64),
-    /// Loses everything.
-    Silent,
-}
-
-/// A NAT: viewers speak to `front`; to the edge it speaks from a port that can change.
-struct Relay {
-    front: SocketAddr,
-    weather: watch::Sender<Weather>,
-    /// How often it has changed its port.
-    bindings: watch::Sender<u32>,
-    /// Datagrams it has lost in silence.
-    swallowed: watch::Receiver<u32>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Relay {
-    async fn start(edge: SocketAddr) -> Self {
-        let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = front.local_addr().unwrap();
-        let (weather, mut sky) = watch::channel(Weather::Fair);
-        let (bindings, mut rebind) = watch::channel(0);
-        let (swallow, swallowed) = watch::channel(0);
-        let task = tokio::spawn(async move {
-            let mut back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let mut viewer = None;
-            let (mut up, mut down) = (vec![0; 2_048], vec![0; 2_048]);
-            let mut count = 0;
-            loop {
-                let (socket, to, datagram) = tokio::select! {
-                    _ = rebind.changed() => {
-                        back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-                        continue;
-                    }
-                    Ok((length, from)) = front.recv_from(&mut up) => {
-                        viewer = Some(from);
-                        (&back, edge, &up[..length])
-                    }
-                    Ok((length, _)) = back.recv_from(&mut down) => {
-                        let Some(viewer) = viewer else { continue };
-                        (&front, viewer, &down[..length])
-                    }
-                };
-                count += 1;
-                match *sky.borrow_and_update() {
-                    Weather::Silent => {
-                        swallow.send_modify(|count| *count += 1);
-                        continue;
-                    }
-                    Weather::Losing(one_in) if count % one_in == 0 => continue,
-                    _ => {}
-                }
-                let _ = socket.send_to(datagram, to).await;
-            }
-        });
-        Self { front: address, weather, bindings, swallowed, task }
-    }
-
-    fn rebind(&self) {
-        self.bindings.send_modify(|bindings| *bindings += 1);
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// Viewer and edge with a relay between them.
@@ -165,6 +96,36 @@ async fn nothing_is_lost_where_the_network_loses() {
 }
 
 #[tokio::test]
+async fn a_viewer_that_reads_again_after_a_while_is_served_at_once() {
+    let mut listener = Listener::bind(config()).unwrap();
+    let sizes = dial::Config {
+        receive_window_bytes: 256 * 1024,
+        inbox_bytes_max: 128 * 1024,
+        ..dial::Config::default()
+    };
+    let (relay, viewer, edge) = connect(&mut listener, sizes).await;
+    relay.weather.send_replace(Weather::Losing(100));
+    let sender = tokio::spawn(async move {
+        for number in 0..40_u8 {
+            edge.send(Channel::Control, Bytes::from(vec![number; 65_536])).await.unwrap();
+        }
+        edge
+    });
+    // waits because the window shuts and its probes back off meanwhile
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!sender.is_finished());
+    let start = Instant::now();
+    for number in 0..40 {
+        let message = timeout(PATIENCE, viewer.recv()).await.expect("it goes on").unwrap();
+        assert_eq!(message, Message { channel: Channel::Control, bytes: Bytes::from(vec![number; 65_536]) });
+    }
+    println!("2.6 MB in {:?} after the pause", start.elapsed());
+    // Probes of a shut window back off to seconds: what opened must say so by itself.
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    drop(sender.await.unwrap());
+}
+
+#[tokio::test]
 async fn silence_ends_a_connection_on_both_sides() {
     let consent_timeout = Duration::from_millis(700);
     let mut listener = Listener::bind(listen::Config { consent_timeout, ..config() }).unwrap();
@@ -238,7 +199,7 @@ async fn a_flood_of_handshakes_is_bounded_and_lets_others_in() {
     let config = listen::Config { unproven_max: 8, connections_max: 4, prefix_burst: 1_000, ..config() };
     let mut listener = Listener::bind(config).unwrap();
     let address = listener.address().clone();
-    let hello = client_hello(&address).await;
+    let hello = hello::overhear(&address).await;
     let mut strangers = Vec::new();
     for number in 0..100_u8 {
         let stranger =
@@ -262,7 +223,7 @@ async fn one_prefix_may_begin_so_many_handshakes() {
     let config = listen::Config { prefix_burst: 5, prefix_per_second: 1, ..config() };
     let listener = Listener::bind(config).unwrap();
     let address = listener.address().clone();
-    let hello = client_hello(&address).await;
+    let hello = hello::overhear(&address).await;
     for number in 0..50_u8 {
         let stranger =
             std::net::UdpSocket::bind((std::net::Ipv4Addr::new(127, 0, 2, number + 1), 0)).unwrap();
@@ -296,22 +257,4 @@ fn check(address: &Address, tie_breaker: u64) -> Vec<u8> {
         use_candidate: true,
     };
     stun::request(&check, &address.password)
-}
-
-/// A real ClientHello, overheard from a viewer that dials a relay of this test.
-async fn client_hello(address: &Address) -> Vec<u8> {
-    let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let relayed = Address { socket: relay.local_addr().unwrap(), ..address.clone() };
-    let viewer = tokio::spawn(async move { dial(&relayed, dial::Config::default()).await });
-    let mut datagram = [0; 2_048];
-    let hello = loop {
-        let (length, from) = timeout(PATIENCE, relay.recv_from(&mut datagram)).await.unwrap().unwrap();
-        if datagram[0] == 22 {
-            break datagram[..length].to_vec();
-        }
-        let transaction = datagram[8..20].try_into().unwrap();
-        relay.send_to(&stun::success(transaction, from, &address.password), from).await.unwrap();
-    };
-    viewer.abort();
-    hello
 }
