@@ -16,6 +16,9 @@ use relay::{Relay, Weather};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// When a path that has moved serves again: a viewer checks it every 2.5 s, and what was lost meanwhile is sent again.
+const RESUMPTION: Duration = Duration::from_secs(3);
+
 fn config() -> listen::Config {
     listen::Config::new("127.0.0.1:0".parse().unwrap(), Certificate::generate().unwrap()).unwrap()
 }
@@ -93,6 +96,81 @@ async fn nothing_is_lost_where_the_network_loses() {
     }
     assert!(control.is_sorted());
     assert!(sender.await.unwrap().stats().retransmits > 0);
+}
+
+#[tokio::test]
+async fn a_transfer_goes_on_where_the_nat_rebinds_in_its_middle() {
+    go_on_through_rebinding(1).await;
+}
+
+#[tokio::test]
+async fn a_transfer_goes_on_on_its_core_where_the_nat_rebinds_in_its_middle() {
+    go_on_through_rebinding(2).await;
+}
+
+async fn go_on_through_rebinding(cores: usize) {
+    const COUNT: u8 = 200;
+    let mut listener = Listener::bind(listen::Config { cores, ..config() }).unwrap();
+    let (relay, viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    let before = edge.remote_addr();
+    let mut receivers = Vec::new();
+    for (from, to, is_viewer) in [(edge.clone(), viewer.clone(), true), (viewer, edge.clone(), false)] {
+        tokio::spawn(async move {
+            for number in 0..COUNT {
+                from.send(Channel::Pieces, Bytes::from(vec![number; 65_536])).await.unwrap();
+            }
+            from.stats()
+        });
+        let relay = &relay;
+        receivers.push(async move {
+            let (mut numbers, mut longest, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
+            while numbers.len() < usize::from(COUNT) {
+                let piece = timeout(PATIENCE, to.recv()).await.expect("everything comes").unwrap().bytes;
+                assert!(piece.iter().all(|byte| *byte == piece[0]));
+                numbers.push(piece[0]);
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+                if is_viewer && numbers.len() == 20 {
+                    relay.rebind();
+                }
+            }
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(0..COUNT), "each once");
+            longest
+        });
+    }
+    let receivers: [_; 2] = receivers.try_into().ok().unwrap();
+    let [viewers, edges] = receivers;
+    let (down, up) = tokio::join!(viewers, edges);
+    assert_ne!(edge.remote_addr(), before, "it was over before the port changed");
+    println!("silent for {down:?} down, {up:?} up");
+    assert!(down.max(up) < RESUMPTION, "{down:?} down, {up:?} up");
+}
+
+#[tokio::test]
+async fn bursts_of_loss_cost_no_more_than_what_is_lost() {
+    let mut listener = Listener::bind(config()).unwrap();
+    let (relay, viewer, edge) = connect(&mut listener, dial::Config::default()).await;
+    relay.weather.send_replace(Weather::Bursts { every: 500, lost: Duration::from_millis(15) });
+    let sender = tokio::spawn(async move {
+        for number in 0..60_u8 {
+            edge.send(Channel::Pieces, Bytes::from(vec![number; 65_536])).await.unwrap();
+        }
+        edge
+    });
+    let (mut numbers, mut longest, mut last) =
+        (std::collections::BTreeSet::new(), Duration::ZERO, Instant::now());
+    while numbers.len() < 60 {
+        let piece = timeout(PATIENCE, viewer.recv()).await.expect("everything comes").unwrap().bytes;
+        assert!(piece.iter().all(|byte| *byte == piece[0]) && numbers.insert(piece[0]));
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    let stats = sender.await.unwrap().stats();
+    println!("silent for {longest:?}, {} sent again", stats.retransmits);
+    assert!(stats.retransmits > 0);
+    // A burst that takes the tail probe along costs the shortest timeout, 300 ms; two in a row twice that.
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
 }
 
 #[tokio::test]
