@@ -36,7 +36,7 @@ const REFUSAL_INTERVAL: Duration = Duration::from_millis(300);
 /// Refusals count when nothing authentic came for so long: ICMP can be forged.
 const REFUSAL_SILENCE: Duration = Duration::from_secs(1);
 
-/// An answer after so long a silence means that the path is there again, or another one.
+/// A sign of life after so long a silence means that the path is there again, or another one.
 const SILENCE_BEFORE_NUDGE: Duration = Duration::from_secs(1);
 
 /// Checks whose answer is still taken.
@@ -174,14 +174,17 @@ impl Driver {
                 }
             }
         }
+        if self.heard == now
+            && silence >= SILENCE_BEFORE_NUDGE
+            && let Some(session) = &mut self.session
+        {
+            session.nudge(now);
+        }
         if is_refused || self.outbox.take_refused() {
             self.is_refused = true;
             self.check_at = self.check_at.min(now + REFUSAL_INTERVAL);
         }
         if is_answered {
-            if let Some(session) = self.session.as_mut().filter(|_| silence >= SILENCE_BEFORE_NUDGE) {
-                session.nudge(now);
-            }
             self.is_refused = false;
             self.check_at = now + CONSENT_INTERVAL;
             if self.session.is_none() {

@@ -286,6 +286,9 @@ impl Driver {
         };
         let Some(slot) = self.slots.get_mut(id) else { return };
         if slot.session.handle(arrival.bytes, now) {
+            if now.saturating_duration_since(slot.heard) >= SILENCE_BEFORE_MOVE {
+                slot.session.nudge(now);
+            }
             slot.hear(arrival.from, now);
             if slot.address != arrival.from
                 && now.saturating_duration_since(slot.heard_here) >= SILENCE_BEFORE_MOVE

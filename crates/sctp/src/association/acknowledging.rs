@@ -156,6 +156,7 @@ impl Association {
             return self.over(CloseReason::Unanswered);
         }
         self.flight.lose_all();
+        self.pacer.forgive();
         if is_path {
             self.controller.timed_out(now);
         }

@@ -496,7 +496,13 @@ impl Controller for Bbr {
     }
 
     fn pace(&self) -> Option<u64> {
-        self.pace
+        // What the smallest window lets out in a round trip: were it held below that, the next samples could only confirm
+        // a rate that has collapsed.
+        let floor = self.path.latest().map(|latest| {
+            let micros = u64::try_from(latest.as_micros()).unwrap_or(u64::MAX).max(1);
+            self.window_min().saturating_mul(1_000_000) / micros
+        });
+        self.pace.map(|pace| pace.max(floor.unwrap_or(0)))
     }
 }
 

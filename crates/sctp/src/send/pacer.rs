@@ -29,6 +29,11 @@ impl Pacer {
         pace.is_none_or(|pace| self.clear_at <= nanos(now) + grain(pace))
     }
 
+    /// Lets the next packet out at once.
+    pub(crate) const fn forgive(&mut self) {
+        self.clear_at = 0;
+    }
+
     /// When a whole grain may leave again; `Instant(0)` when one may now.
     pub(crate) fn next(&self, pace: Option<u64>) -> Instant {
         if pace.is_none() { Instant(0) } else { Instant(self.clear_at.div_ceil(1_000)) }
