@@ -113,7 +113,8 @@ impl Session {
         }
     }
 
-    /// The engines are others' code and eat hostile bytes: a panic in one costs its own connection only.
+    /// Hostile bytes are eaten here, by others' code (the handshake's engine) and by ours: a panic costs its own connection
+    /// only.
     fn guarded<T>(&mut self, act: impl FnOnce(&mut Link) -> T) -> Option<T> {
         if self.is_broken {
             return None;

@@ -1,4 +1,4 @@
-//! The thread behind a listener: one socket, every link on it, and the decisions who gets one.
+//! One of the threads behind a listener: its socket, every link on it, and the decisions who gets one.
 //!
 //! A turn takes what arrived, what handles asked for and what is due, then lets every link it touched send. The
 //! kernel's back-pressure ends a turn early: links are not asked for more than it takes.
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Config, Counts,
     admission::Admission,
-    neighbours::Neighbours,
+    neighbours::{Neighbours, Stray},
     roster::{PeerKey, Roster, Verdict},
     slots::{Slot, Slots, Stage, index_of},
     wheel::Wheel,
@@ -44,6 +44,9 @@ const DENSE_DATAGRAMS: usize = 3;
 /// How long they gather: nothing beside a part's 250 ms, and some 40 packets of a transfer at 50 MB/s. Twice as long
 /// saved nothing and halved the rate to Chromium.
 const READ_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Datagrams that other cores passed on, in one turn.
+const STRAYS_PER_TURN: usize = 256;
 
 /// Commands of handles in one turn.
 const COMMANDS_PER_TURN: usize = 1_024;
@@ -146,10 +149,7 @@ impl Driver {
                 self.command(id, command, now);
             }
             self.take_commands(now);
-            while let Some(mut datagram) = stray.take().or_else(|| self.neighbours.try_recv()) {
-                let (from, to) = (datagram.from, datagram.to);
-                self.arrive(Arrival { from, to, bytes: &mut datagram.bytes }, now);
-            }
+            self.take_strays(stray, now);
             self.receive(&mut intake, now);
             self.take_due(now);
             self.pump(now);
@@ -161,6 +161,14 @@ impl Driver {
         for _ in 0..COMMANDS_PER_TURN {
             let Ok((id, command)) = self.commands.try_recv() else { return };
             self.command(id, command, now);
+        }
+    }
+
+    fn take_strays(&mut self, mut first: Option<Stray>, now: Instant) {
+        for _ in 0..STRAYS_PER_TURN {
+            let Some(mut stray) = first.take().or_else(|| self.neighbours.try_recv()) else { return };
+            let (from, to) = (stray.from, stray.to);
+            self.arrive(Arrival { from, to, bytes: &mut stray.bytes }, now);
         }
     }
 
