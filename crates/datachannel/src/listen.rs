@@ -159,12 +159,15 @@ impl Listener {
         }
         let setup = Setup::new(&config.certificate, config.receive_window_bytes).map_err(io::Error::other)?;
         let count = config.cores.max(1);
-        let is_shared = count > 1;
-        let first = socket::bind(config.bind, is_shared)?;
+        let first = socket::bind(config.bind, false)?;
         let local_addr = first.local_addr()?;
+        if count > 1 {
+            // Only now: another listener's port would have been shared, too, instead of being in use.
+            socket::share(&first)?;
+        }
         let mut sockets = vec![first];
         while sockets.len() < count {
-            sockets.push(socket::bind(local_addr, is_shared)?);
+            sockets.push(socket::bind(local_addr, true)?);
         }
         let address = Address {
             socket: config.public.unwrap_or(local_addr),

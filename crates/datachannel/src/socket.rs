@@ -49,6 +49,11 @@ pub(crate) fn bind(address: SocketAddr, is_shared: bool) -> io::Result<std::net:
     Ok(socket.into())
 }
 
+/// Lets others bind the address of `socket`, too, which say so.
+pub(crate) fn share(socket: &std::net::UdpSocket) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_reuse_port(true)
+}
+
 /// A bound socket on the current runtime.
 pub(crate) struct Socket {
     io: tokio::net::UdpSocket,

@@ -348,3 +348,16 @@ async fn an_edge_of_several_cores_serves_everybody_at_one_address() {
     listener.close().await;
     assert_eq!(pairs[0].0.recv().await, None);
 }
+
+#[tokio::test]
+async fn a_port_belongs_to_one_listener_however_many_cores_it_has() {
+    let made = |bind: SocketAddr| {
+        let made = listen::Config::new(bind, Certificate::generate().unwrap()).unwrap();
+        listen::Config { cores: 2, ..made }
+    };
+    let first = Listener::bind(made("127.0.0.1:0".parse().unwrap())).unwrap();
+    for cores in [1, 2] {
+        let taken = listen::Config { cores, ..made(first.local_addr()) };
+        assert_eq!(Listener::bind(taken).unwrap_err().kind(), std::io::ErrorKind::AddrInUse, "{cores}");
+    }
+}
