@@ -19,6 +19,7 @@ use std::time::Duration;
 use millstream_model::Instant;
 
 use self::{
+    backlog::Backlog,
     crowd::Crowd,
     drain::Drain,
     path::{Path, Round, bytes_in},
@@ -26,6 +27,7 @@ use self::{
 };
 use super::{Acknowledged, Controller, Lost, Sent, new_reno::INITIAL_PACKETS};
 
+mod backlog;
 mod crowd;
 mod drain;
 mod path;
@@ -102,6 +104,7 @@ pub struct Bbr {
     phase: Phase,
     phase_round: u64,
     path: Path,
+    backlog: Backlog,
     bounds: Bounds,
     /// The bounds before the last loss that changed them.
     before: Option<Bounds>,
@@ -134,6 +137,7 @@ impl Bbr {
             phase: Phase::Startup,
             phase_round: 0,
             path: Path::new(),
+            backlog: Backlog::default(),
             bounds: Bounds {
                 window: INITIAL_PACKETS * packet_bytes,
                 inflight_long: u64::MAX,
@@ -426,6 +430,7 @@ impl Controller for Bbr {
 
     fn acknowledged(&mut self, acknowledged: &Acknowledged) {
         self.acknowledged_at = acknowledged.now;
+        self.backlog.acknowledged(acknowledged);
         let ended = self.path.acknowledged(acknowledged, self.bandwidth());
         if let Some(round) = &ended {
             self.round_ended(round);
@@ -492,7 +497,7 @@ impl Controller for Bbr {
     }
 
     fn window(&self) -> u64 {
-        self.bounds.window
+        self.bounds.window.min(self.backlog.bytes(self.path.round_trip()))
     }
 
     fn pace(&self) -> Option<u64> {
