@@ -80,6 +80,22 @@ fn nobody_there_is_found_out() {
 }
 
 #[test]
+fn who_falls_silent_is_given_up_after_so_many_timeouts_where_nobody_else_decides() {
+    let config = Config { timeouts_max: Some(3), ..Config::default() };
+    for (config, given_up) in [(config, Some(CloseReason::Unanswered)), (Config::default(), None)] {
+        let mut world = World::with(&config, &config, path(), 1);
+        world.open();
+        let now = world.now;
+        for direction in &mut world.paths {
+            direction.change(now, |traits| traits.packet_bytes_max = 0);
+        }
+        world.send(0, 0, Bytes::from_static(b"is anybody there?"), false).unwrap();
+        world.run(60 * SECOND);
+        assert_eq!(world.closed(0), given_up);
+    }
+}
+
+#[test]
 fn longer_packets_are_found_and_used() {
     let config = Config { packet_bytes_max: 1_436, ..Config::default() };
     for (path_max, found) in [(9_000, 1_436..=1_436), (1_300, 1_268..=1_300), (1_160, 1_160..=1_160)] {
