@@ -7,7 +7,7 @@
 // origin's signed records. Further members of the argument:
 //   before   JavaScript to be run before the page's, to take something away from the browser
 //   actions  [{at, run}]: JavaScript to be run in the page after `at` seconds
-//   until    names of renditions: it ends 5 s after they were played one after the other, if that is sooner
+//   until    names of renditions: it ends 5 s after these were the last ones played, one after the other, if that is sooner
 //   progress true: a line of JSON each second: what is played, and how
 //   sdk      a folder whose files stand in for the tracker's under /sdk/ (Chromium alone)
 
@@ -68,7 +68,7 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, be
     if (progress && passed >= nextLine) {
       const now = await page.evaluate(() => window.observed.now());
       console.log(JSON.stringify({ at_ms: passed, ...now }));
-      if (until && until.join() === now.renditions.join()) end = Math.min(end, passed + AFTER_MS);
+      if (until && until.join() === now.renditions.slice(-until.length).join()) end = Math.min(end, passed + AFTER_MS);
       nextLine = passed + LINE_MS;
     }
     if (passed >= end) break;

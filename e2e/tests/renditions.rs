@@ -20,7 +20,7 @@ const NARROW: u64 = 700_000;
 const SETTLED_MS: u64 = 6_000;
 
 #[test]
-fn the_player_takes_the_rendition_that_the_line_can_carry_down_and_up() {
+fn the_player_takes_the_rendition_that_the_line_can_carry_down_and_up_without_a_stall() {
     let line = Line::new(WIDE).unwrap();
     let house = Stack::with_ladder(&HIGH, &LOW, &line.tcp().unwrap()).unwrap();
     let stack = &house.stack;
@@ -42,7 +42,11 @@ fn the_player_takes_the_rendition_that_the_line_can_carry_down_and_up() {
         let now = script.line().unwrap();
         eprintln!("{now} {:?}", line.carried());
         let Some(at) = now["at_ms"].as_u64() else { break now };
-        let names: Vec<String> = serde_json::from_value(now["renditions"].clone()).unwrap();
+        let mut names: Vec<String> = serde_json::from_value(now["renditions"].clone()).unwrap();
+        // On a busy machine the first requests say little of the line, and it begins below.
+        if names.first().is_some_and(|first| first == low) {
+            names.remove(0);
+        }
         if names != played {
             (played, since) = (names, at);
         }
@@ -56,7 +60,7 @@ fn the_player_takes_the_rendition_that_the_line_can_carry_down_and_up() {
         }
     };
     check(&seen, &pressure);
-    assert_eq!(seen["renditions"], until, "{pressure}: {seen}");
+    assert_eq!(json!(played), until, "{pressure}: {seen}");
 }
 
 fn check(seen: &Value, pressure: &Pressure) {
@@ -69,8 +73,5 @@ fn check(seen: &Value, pressure: &Pressure) {
     };
     let (edge, origin) = (sum("edge"), sum("origin"));
     assert!(edge * 10 >= (edge + origin) * 9, "{edge} by edges, {origin} by the origin: {seen}");
-    // None is wanted, and one is seen on most runs since SCTP is ours: the player goes down 4 s after the line instead of 2,
-    // though nothing is lost and the line is full.
-    let [stalls, ms] = ["count", "ms"].map(|what| seen["stalls"][what].as_u64().unwrap());
-    assert!(stalls <= 1 && ms <= 3_000, "{pressure}: {seen}");
+    assert_eq!(seen["stalls"]["count"], 0, "{pressure}: {seen}");
 }

@@ -96,6 +96,10 @@ pub const TRIALS_MAX: u32 = 4;
 /// Milliseconds a hole in the records may last before the playlist goes on behind it.
 pub const HOLE_MS: u64 = 1_500;
 
+/// Milliseconds for which a player that goes over waits for a playlist that lists a whole segment: longer than a segment
+/// lasts, so that there is one even at a stream's beginning. One without costs it a second, and another try.
+pub const GO_OVER_MS: u64 = 4_000;
+
 /// Milliseconds between vouchers when something was received.
 pub const VOUCHER_MS: u64 = 5_000;
 

@@ -336,7 +336,7 @@ impl Swarm {
         if hole.is_none() && !silent && !rendition.wants_segment() {
             return;
         }
-        let from = hole.unwrap_or_else(|| rendition.next());
+        let from = hole.unwrap_or_else(|| rendition.next_record());
         let path = format!("{}?{}", Path::Records, query::feed(&rendition.name, from));
         let fetch = self.fetch(Purpose::Records { rendition: id }, &path, None, RECORDS_BYTES_MAX, now);
         if let Some(rendition) = self.renditions.get_mut(&id) {

@@ -1,15 +1,17 @@
 //! One rendition as this viewer knows it: its records in order, its parts, and what of them a playlist may list.
 
 use alloc::{string::String, vec::Vec};
+use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millstream_model::{EdgeId, Instant, Map, Set};
 use millstream_wire::media::Record;
 
 use crate::{
-    limits::{HOLE_MS, MEDIA_WANTED_MS, RECORDS_MAX, RECORDS_SILENT_MS, WANTED_MS},
+    limits::{GO_OVER_MS, HOLE_MS, MEDIA_WANTED_MS, RECORDS_MAX, RECORDS_SILENT_MS, WANTED_MS},
     part::Part,
     port::{FetchId, Resource},
+    switch::Onward,
 };
 
 /// Milliseconds of media that a playlist lists at most: less than what an origin keeps, so that what is listed can
@@ -21,8 +23,8 @@ const LISTED_MS: u64 = 50_000;
 struct Coming {
     /// The longest wait.
     until: Instant,
-    /// The first record wanted; 0 for the newest segment's.
-    from: u64,
+    /// Where the player goes on.
+    onward: Onward,
     /// Not a newer record alone but a whole segment is waited for: a player that comes from another rendition takes a
     /// playlist without one for broken (hls.js: `levelEmptyError`), and goes back.
     segment: bool,
@@ -85,28 +87,28 @@ impl Rendition {
         }
     }
 
-    /// The player showed interest; `over`: it plays another rendition of the group until now, and will go on with this
-    /// record (0: nobody knows).
-    pub(crate) fn touch(&mut self, over: Option<u64>, now: Instant) {
+    /// The player showed interest; `over`: it plays another rendition of the group until now, and will go on there.
+    pub(crate) fn touch(&mut self, over: Option<Onward>, now: Instant) {
         if !self.is_wanted(now) {
             let old = self.head().is_some() && now.millis_since(self.record_at) >= RECORDS_SILENT_MS;
             if old || over.is_some() && !self.lists_a_segment() {
                 // Its playlist goes on at the live end: what lies between would have to be brought first.
-                let until = Instant(now.0 + HOLE_MS * 1_000);
-                let (from, segment) = (over.unwrap_or(0), over.is_some());
-                self.coming = Some(Coming { until, from, segment, asked: false });
+                let segment = over.is_some();
+                let wait = Duration::from_millis(if segment { GO_OVER_MS } else { HOLE_MS });
+                let onward = over.unwrap_or_default();
+                self.coming = Some(Coming { until: now + wait, onward, segment, asked: false });
                 (self.floor, self.hole_since) = (None, None);
             }
             self.record_at = now;
             // Whoever asks for a playlist begins to play.
             self.touch_media(now);
         }
-        self.wanted_until = Some(now + core::time::Duration::from_millis(WANTED_MS));
+        self.wanted_until = Some(now + Duration::from_millis(WANTED_MS));
     }
 
     /// The player asked for media.
     pub(crate) fn touch_media(&mut self, now: Instant) {
-        self.media_until = now + core::time::Duration::from_millis(MEDIA_WANTED_MS);
+        self.media_until = now + Duration::from_millis(MEDIA_WANTED_MS);
     }
 
     /// The player plays, or fills its buffer: it does not stand with a full one.
@@ -134,17 +136,28 @@ impl Rendition {
         self.parts.values_mut().for_each(|part| part.wanted = false);
     }
 
-    /// Where records are wanted from: after the newest, or where the player will go on where that is old.
+    /// Where edges are to begin: after the newest record, or where the player will go on where that is old.
     pub(crate) fn next(&self) -> u64 {
-        let after = || self.head().map_or(0, |head| head + 1);
-        self.coming.map_or_else(after, |coming| coming.from)
+        self.coming.map_or_else(|| self.after_head(), |coming| coming.onward.media)
     }
 
-    /// The first record of the segment that a player would begin another rendition with: a decoder starts there.
-    pub(crate) fn goes_on_at(&self) -> Option<u64> {
+    /// Where records are wanted from: the same, or as far back as its playlist has to list.
+    pub(crate) fn next_record(&self) -> u64 {
+        self.coming.map_or_else(|| self.after_head(), |coming| coming.onward.records)
+    }
+
+    fn after_head(&self) -> u64 {
+        self.head().map_or(0, |head| head + 1)
+    }
+
+    /// Where a player would begin another rendition.
+    pub(crate) fn goes_on_at(&self) -> Option<Onward> {
         let played = self.played?;
         let next = self.parts.get(&(played + 1)).or_else(|| self.parts.get(&played))?;
-        self.numbers(next.record.segment).first().copied()
+        let media = *self.numbers(next.record.segment).first()?;
+        let before =
+            next.record.segment.checked_sub(1).and_then(|segment| self.numbers(segment).first().copied());
+        Some(Onward { media, records: before.unwrap_or(media) })
     }
 
     /// A newer record, or a whole segment, is waited for before a playlist is handed out.
@@ -329,7 +342,7 @@ impl Rendition {
 
     /// When [`Rendition::settle`] gives a hole up.
     pub(crate) fn settles_at(&self) -> Option<Instant> {
-        self.hole_since.map(|since| since + core::time::Duration::from_millis(HOLE_MS))
+        self.hole_since.map(|since| since + Duration::from_millis(HOLE_MS))
     }
 
     /// The bytes of these parts, joined, when all are whole.

@@ -6,10 +6,19 @@ use millstream_wire::media::{Record, Rendition};
 
 use crate::{port::Resource, swarm::Swarm};
 
+/// Where a player goes on that comes from another rendition of the group; zeros where nobody knows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Onward {
+    /// The first record of the segment that it begins with: a decoder starts there.
+    pub(crate) media: u64,
+    /// The first record of the segment before, which is over when that one is not yet: its playlist has to list a whole
+    /// one, and needs no media of it.
+    pub(crate) records: u64,
+}
+
 impl Swarm {
-    /// Whoever asks for this rendition plays another of its group until now: the record that it will go on with, or 0
-    /// where that is not known.
-    pub(crate) fn goes_over(&self, name: &str, now: Instant) -> Option<u64> {
+    /// Where whoever asks for this rendition, and plays another of its group until now, will go on.
+    pub(crate) fn goes_over(&self, name: &str, now: Instant) -> Option<Onward> {
         let catalog = self.catalog()?;
         let chosen = catalog.named(name)?;
         let mut others = catalog.renditions.iter().filter(|other| other.group == chosen.group);
@@ -17,7 +26,7 @@ impl Swarm {
             let rendition = self.renditions.get(&other.id)?;
             (other.id != chosen.id && rendition.is_wanted(now)).then_some(rendition)
         })?;
-        Some(left.goes_on_at().filter(|_| self.is_aligned).unwrap_or(0))
+        Some(left.goes_on_at().filter(|_| self.is_aligned).unwrap_or_default())
     }
 
     /// Parts of one number are the same moment in all renditions of a group, unless a packager numbers them otherwise.

@@ -4,7 +4,7 @@ mod world;
 
 use millstream_swarm::{Event, Input, Output, Resource, Source, WantId};
 use millstream_wire::tracker::ToViewer;
-use world::{AUDIO, LOW, Manners, VIDEO, World};
+use world::{AUDIO, LOW, Manners, PART_MS, PARTS_PER_SEGMENT, VIDEO, World};
 
 fn watching(edges: usize) -> World {
     let mut world = World::new(edges);
@@ -284,6 +284,24 @@ fn a_player_that_goes_over_is_pushed_the_segment_that_it_goes_on_with() {
     assert_eq!(world.edges[0].from[&LOW], first);
     assert!(world.player[&LOW].played > 20, "{}", world.player[&LOW].played);
     assert_eq!(world.stalled_ms(), 0);
+}
+
+/// hls.js takes a playlist without a whole segment for broken, and asks again a second later: on a line that has become too
+/// narrow, its buffer has no second to lose.
+#[test]
+fn a_player_that_goes_over_has_its_playlist_at_once_wherever_in_a_segment_it_stands() {
+    for parts in 0..PARTS_PER_SEGMENT {
+        let mut world = watching(2);
+        world.run(8_000 + parts * PART_MS);
+        world.go_over(VIDEO, LOW);
+        world.run(PART_MS);
+        assert!(
+            world.player[&LOW].next.is_some(),
+            "no playlist after one part's time, {parts} parts into a segment"
+        );
+        world.run(6_000);
+        assert_eq!(world.stalled_ms(), 0);
+    }
 }
 
 #[test]
