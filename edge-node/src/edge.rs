@@ -169,6 +169,8 @@ impl Edge {
             ufrag: identity.ufrag.clone(),
             password: identity.password.clone(),
             fingerprint: identity.certificate.fingerprint(),
+            behind_nat: false,
+            stun: Vec::new(),
         };
         let tasks = Tasks::new();
         let limits = millstream_cache::Limits {

@@ -191,7 +191,7 @@ impl Link<'_> {
         };
         say(&mut socket, &register).await?;
         let status_ms = match next(&mut socket).await? {
-            ToEdge::Registered { edge, tracker: named, time, status_ms }
+            ToEdge::Registered { edge, tracker: named, time, status_ms, .. }
                 if named == tracker && edge == key.public() =>
             {
                 shared.clock.set(time);

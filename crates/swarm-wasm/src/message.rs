@@ -62,6 +62,8 @@ fn offers(value: &Value) -> Option<Vec<EdgeOffer>> {
                 ufrag: address.get("ufrag")?.text()?.into(),
                 password: address.get("password")?.text()?.into(),
                 fingerprint: address.get("fingerprint")?.parsed()?,
+                behind_nat: false,
+                stun: Vec::new(),
             },
             grant: offer.get("grant")?.parsed()?,
         })
@@ -205,6 +207,8 @@ mod tests {
                 ufrag: "ufrag+/0".into(),
                 password: "0123456789abcdefghijkl".into(),
                 fingerprint: Fingerprint([8; 32]),
+                behind_nat: false,
+                stun: Vec::new(),
             },
             grant: Signed::new(grant, Context::None, &tracker()),
         }

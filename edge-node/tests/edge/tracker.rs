@@ -135,6 +135,7 @@ impl Tracker {
                         tracker: self.key.public(),
                         time: wall(),
                         status_ms: 500,
+                        stun: Vec::new(),
                     })
                 }
                 FromEdge::Status { warm, .. } => {
@@ -183,6 +184,10 @@ impl Tracker {
                 }
                 FromEdge::Drain => {
                     self.seen.send_modify(|seen| seen.drained = true);
+                    None
+                }
+                FromEdge::Address { address } => {
+                    self.seen.send_modify(|seen| seen.address = Some(address));
                     None
                 }
                 FromEdge::Signal(_) => None,

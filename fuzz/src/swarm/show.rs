@@ -223,6 +223,8 @@ impl Show {
                 ufrag: "ufrag".into(),
                 password: "0123456789abcdefghijkl".into(),
                 fingerprint: Fingerprint([8; 32]),
+                behind_nat: false,
+                stun: Vec::new(),
             },
             grant: Signed::new(grant, Context::None, &self.tracker),
         }

@@ -63,20 +63,7 @@ impl Hub {
         if *proven != expected {
             return Err(fault(FaultCode::BadProof, "the proof is for another connection or certificate"));
         }
-        let sockets = offerings.address.sockets.len();
-        if sockets == 0 || sockets > SOCKETS_MAX {
-            return Err(fault(
-                FaultCode::BadRequest,
-                format_args!("an edge has 1 to {SOCKETS_MAX} addresses"),
-            ));
-        }
-        let sound = |text: &str, chars: std::ops::RangeInclusive<usize>| {
-            chars.contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
-        };
-        if !sound(&offerings.address.ufrag, 4..=32) || !sound(&offerings.address.password, 22..=64) {
-            return Err(fault(FaultCode::BadRequest, "ufrag has 4 to 32, password 22 to 64 ICE characters"));
-        }
+        check(&offerings.address)?;
         let edges_max = usize::try_from(self.limits.edges_max).unwrap_or(usize::MAX);
         if !self.edges.contains_key(&edge) && self.edges.len() >= edges_max {
             return Err(fault(FaultCode::RateLimited, "this tracker has all the edges it can take"));
@@ -100,6 +87,18 @@ impl Hub {
         );
         self.more_came.store(true, Relaxed);
         Ok(edge)
+    }
+
+    /// An edge is reached elsewhere from now on. Viewers that have it keep what they have; new ones are told.
+    pub(crate) fn moved(&self, edge: EdgeId, address: EdgeAddress) -> Result<(), Fault> {
+        check(&address)?;
+        let Some(mut edge) = self.edges.get_mut(&edge) else { return Ok(()) };
+        if address.fingerprint != edge.address.fingerprint {
+            return Err(fault(FaultCode::BadRequest, "an edge that changes its certificate registers anew"));
+        }
+        edge.address = address;
+        self.more_came.store(true, Relaxed);
+        Ok(())
     }
 
     /// Notes how an edge fares.
@@ -188,4 +187,20 @@ impl Hub {
 /// Every edge is its own operator until operators have accounts that name their edges. A key's text form is a name.
 pub(super) fn operator_of(edge: EdgeId) -> Name {
     Name::new(&edge.to_string()).unwrap_or_else(|_| unreachable!("base64url is made of a name's characters"))
+}
+
+fn check(address: &EdgeAddress) -> Result<(), Fault> {
+    let EdgeAddress { sockets, ufrag, password, behind_nat, .. } = address;
+    if sockets.is_empty() && !behind_nat || sockets.len() > SOCKETS_MAX {
+        let text = format_args!("an edge has 1 to {SOCKETS_MAX} addresses");
+        return Err(fault(FaultCode::BadRequest, text));
+    }
+    let sound = |text: &str, chars: std::ops::RangeInclusive<usize>| {
+        chars.contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+    };
+    if !sound(ufrag, 4..=32) || !sound(password, 22..=64) {
+        return Err(fault(FaultCode::BadRequest, "ufrag has 4 to 32, password 22 to 64 ICE characters"));
+    }
+    Ok(())
 }

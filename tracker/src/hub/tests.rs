@@ -84,6 +84,8 @@ impl World {
                 ufrag: "edge".into(),
                 password: "p".repeat(24),
                 fingerprint,
+                behind_nat: false,
+                stun: Vec::new(),
             },
             capacity: BitRate(100_000_000_000),
             viewers_max,

@@ -153,10 +153,19 @@ impl Edge {
                         tracing::info!(%edge, "edge registered");
                         self.id = Some(edge);
                         let tracker = self.hub.id();
-                        Some(ToEdge::Registered { edge, tracker, time: now(), status_ms: REPORT_MS })
+                        Some(ToEdge::Registered {
+                            edge,
+                            tracker,
+                            time: now(),
+                            status_ms: REPORT_MS,
+                            stun: Vec::new(),
+                        })
                     }
                     Err(fault) => Some(ToEdge::Error(fault)),
                 }
+            }
+            (FromEdge::Address { address }, Some(edge)) => {
+                self.hub.moved(edge, address).err().map(ToEdge::Error)
             }
             (FromEdge::Status { viewers, sending, warm }, Some(edge)) => {
                 self.hub.status(edge, viewers, sending, warm);

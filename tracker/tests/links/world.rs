@@ -193,6 +193,8 @@ pub(crate) fn register(secret: &SecretKey, challenge: &Challenge) -> FromEdge {
             ufrag: "edge".into(),
             password: "p".repeat(24),
             fingerprint,
+            behind_nat: false,
+            stun: Vec::new(),
         },
         capacity: BitRate(1_000_000_000),
         viewers_max: 100,

@@ -94,6 +94,8 @@ impl World {
                     ufrag: "edge".into(),
                     password: "p".repeat(24),
                     fingerprint: Fingerprint([1; 32]),
+                    behind_nat: false,
+                    stun: Vec::new(),
                 },
                 grant: self.grant(n),
             })

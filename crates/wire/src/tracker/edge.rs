@@ -28,6 +28,12 @@ pub enum FromEdge {
         /// Its program's version.
         version: String,
     },
+    /// It is reached there from now on: it has found out where its NAT shows it, or that has changed. The fingerprint is
+    /// the registered one.
+    Address {
+        /// The whole address.
+        address: EdgeAddress,
+    },
     /// How it goes, every few seconds.
     Status {
         /// Viewers connected.
@@ -70,6 +76,9 @@ pub enum ToEdge {
         time: WallTime,
         /// How often it wants a status, in milliseconds.
         status_ms: u32,
+        /// STUN servers that an edge behind NAT may ask where it is, `host:port`; at most [`super::STUN_MAX`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stun: Vec<String>,
     },
     /// Where a stream comes from: the answer to `lookup`, and again, unasked, when its token is half through its life
     /// and the edge still has viewers of it.

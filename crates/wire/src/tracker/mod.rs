@@ -4,7 +4,7 @@
 //! tracker -> both    challenge                                  (first message of every connection)
 //! viewer -> tracker  join | resume, renew, report, voucher, signal, leave
 //! tracker -> viewer  welcome, grants, reassign, receipt, rejected, signal, goaway, error
-//! edge -> tracker    register, status, lookup, voucher, signal, drain
+//! edge -> tracker    register, address, status, lookup, voucher, signal, drain
 //! tracker -> edge    registered, stream, no_stream, receipt, rejected, signal, goaway, error
 //! packager -> tracker  POST /v1/packager/admit, POST /v1/packager/report
 //! ```
@@ -65,7 +65,7 @@ pub struct EdgeOffer {
 /// Where an edge listens for data channels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeAddress {
-    /// UDP addresses, best first; 1 to 4.
+    /// UDP addresses, best first; 1 to [`SOCKETS_MAX`]. None only while an edge behind NAT does not know its own yet.
     pub sockets: Vec<SocketAddr>,
     /// ICE user name fragment (RFC 8445), 4 to 32 characters.
     pub ufrag: String,
@@ -73,10 +73,36 @@ pub struct EdgeAddress {
     pub password: String,
     /// The DTLS certificate's.
     pub fingerprint: Fingerprint,
+    /// Its NAT lets nobody in whom it has not sent something first: a viewer says where it is itself, by a [`Signal`] with
+    /// [`Candidates`].
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub behind_nat: bool,
+    /// STUN servers that a viewer of an edge behind NAT may ask where it is itself, `host:port`; at most [`STUN_MAX`]. The
+    /// tracker names them; an edge leaves this empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stun: Vec<String>,
 }
 
 /// Sockets in an edge's address at most.
 pub const SOCKETS_MAX: usize = 4;
+
+/// STUN servers named at most: two that agree are enough, and two may be away.
+pub const STUN_MAX: usize = 4;
+
+/// Where a viewer is, told to an edge behind NAT in a [`Signal`]'s data, as JSON. The edge sends checks (RFC 8445 §7.2.2)
+/// there, which lets the viewer's own come in. It may come several times, as more becomes known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// The viewer's ICE user name fragment, 4 to 256 `ice-char`.
+    pub ufrag: String,
+    /// Its ICE password, 22 to 256 `ice-char`.
+    pub password: String,
+    /// Its UDP addresses as far as they are known, 1 to [`CANDIDATES_MAX`]; names (mDNS) are left out.
+    pub candidates: Vec<SocketAddr>,
+}
+
+/// Addresses of a viewer at most: two networks, two families, inside and outside.
+pub const CANDIDATES_MAX: usize = 8;
 
 /// A text passed between two that cannot reach each other yet. The tracker does not look inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
