@@ -18,6 +18,7 @@ use millstream_model::Fingerprint;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+mod credit;
 mod port;
 
 use port::Popped;
@@ -110,7 +111,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Hands `bytes` over for delivery, waiting while the channel's send buffer is full.
+    /// Hands `bytes` over for delivery, waiting while the channel's send buffer is full, or holds more than the path will
+    /// soon carry: what is handed over cannot be taken back.
     ///
     /// Cancel-safe: a dropped future has sent nothing. Returns when the message is buffered, not when it arrives.
     ///
@@ -123,7 +125,7 @@ impl Connection {
         self.handle.submit(channel, bytes)
     }
 
-    /// Hands `bytes` over for delivery if the channel's send buffer has room now.
+    /// Hands `bytes` over for delivery if [`Connection::send`] would not wait.
     ///
     /// # Errors
     ///

@@ -149,6 +149,11 @@ impl Link {
         self.sctp.take_released(channel)
     }
 
+    /// See [`Sctp::appetite`].
+    pub(crate) fn appetite(&self, channel: Channel) -> usize {
+        self.sctp.appetite(channel)
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         self.sctp.stats()
     }

@@ -63,13 +63,7 @@ impl Session {
         self.guarded(|link| link.transmit(now, sink));
         let Some(port) = &self.port else { return };
         for channel in [Channel::Control, Channel::Pieces] {
-            let released = self.link.take_released(channel);
-            if released.messages > 0 {
-                port.release_charges(channel, released.messages);
-            }
-            if released.bytes > 0 {
-                port.release(channel, released.bytes);
-            }
+            port.settle(channel, self.link.take_released(channel), self.link.appetite(channel));
         }
         let snapshot = (peer, self.link.stats());
         if self.recorded != Some(snapshot) {

@@ -288,10 +288,17 @@ impl Association {
         self.queue.take_released(stream)
     }
 
+    /// Bytes handed over by [`Association::send`] that the peer has not acknowledged, the charges for their messages
+    /// ([`Association::CHARGE`]) included.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.queue.held()
+    }
+
     /// Bytes that [`Association::send`] would still take, the charge for a message ([`Association::CHARGE`]) included.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.config.send_bytes_max.saturating_sub(self.queue.held())
+        self.config.send_bytes_max.saturating_sub(self.held())
     }
 
     /// What each message counts in [`Association::room`] on top of its bytes.

@@ -9,12 +9,13 @@ use std::{
 };
 
 use millstream_model::Fingerprint;
-use tokio::sync::{Notify, Semaphore, TryAcquireError, futures::Notified, watch};
+use tokio::sync::{Notify, futures::Notified, watch};
 
-use super::{Channel, CloseReason, Closed, Message, SendError, Stats};
-
-/// Charged for each message on top of its bytes, so that empty messages are bounded too.
-const MESSAGE_CHARGE: usize = 64;
+use super::{
+    Channel, CloseReason, Closed, Message, SendError, Stats,
+    credit::{Credit, Refusal, charge},
+};
+use crate::link::Released;
 
 /// Bytes of [`Channel::Control`] buffered at most. Its own credit, so that media never delays control.
 const CONTROL_BYTES_MAX: usize = 256 * 1024;
@@ -38,11 +39,6 @@ pub(crate) struct Port {
     closed: watch::Sender<Option<CloseReason>>,
     snapshot: Mutex<Snapshot>,
     remote_fingerprint: Fingerprint,
-}
-
-struct Credit {
-    free: Semaphore,
-    max: usize,
 }
 
 #[derive(Default)]
@@ -87,25 +83,15 @@ impl Port {
     // The handle's side.
 
     pub(super) async fn reserve(&self, channel: Channel, bytes: usize) -> Result<(), SendError> {
-        let permits = self.credit(channel).cost(bytes);
-        let permit = self.credit(channel).free.acquire_many(permits).await.map_err(|_| self.refusal())?;
-        permit.forget();
-        Ok(())
+        self.credit(channel).take(bytes).await.map_err(|refusal| self.error(refusal))
     }
 
     pub(super) fn try_reserve(&self, channel: Channel, bytes: usize) -> Result<(), SendError> {
-        let permits = self.credit(channel).cost(bytes);
-        match self.credit(channel).free.try_acquire_many(permits) {
-            Ok(permit) => permit.forget(),
-            Err(TryAcquireError::NoPermits) => return Err(SendError::Full),
-            Err(TryAcquireError::Closed) => return Err(self.refusal()),
-        }
-        Ok(())
+        self.credit(channel).try_take(bytes).map_err(|refusal| self.error(refusal))
     }
 
     pub(super) fn buffered(&self, channel: Channel) -> usize {
-        let credit = self.credit(channel);
-        credit.max.saturating_sub(credit.free.available_permits())
+        self.credit(channel).held()
     }
 
     pub(super) fn ready(&self) -> Notified<'_> {
@@ -149,8 +135,13 @@ impl Port {
         }
     }
 
-    fn refusal(&self) -> SendError {
-        SendError::Closed(Closed(self.closed.borrow().unwrap_or(CloseReason::Shutdown)))
+    fn error(&self, refusal: Refusal) -> SendError {
+        match refusal {
+            Refusal::Full => SendError::Full,
+            Refusal::Closed => {
+                SendError::Closed(Closed(self.closed.borrow().unwrap_or(CloseReason::Shutdown)))
+            }
+        }
     }
 
     // The driver's side.
@@ -171,17 +162,9 @@ impl Port {
         }
     }
 
-    /// Gives back what `messages` were charged beyond their bytes, once they are with SCTP.
-    pub(crate) fn release_charges(&self, channel: Channel, messages: usize) {
-        self.release(channel, messages * MESSAGE_CHARGE);
-    }
-
-    /// Gives back credit for bytes that the peer acknowledged.
-    pub(crate) fn release(&self, channel: Channel, bytes: usize) {
-        let credit = self.credit(channel);
-        // The engine also counts bytes that were never charged (DCEP, the stand-in byte of an empty message).
-        let held = credit.max.saturating_sub(credit.free.available_permits());
-        credit.free.add_permits(bytes.min(held));
+    /// Gives senders back what the peer has acknowledged, and tells them how much may be with the network and SCTP.
+    pub(crate) fn settle(&self, channel: Channel, released: Released, limit: usize) {
+        self.credit(channel).settle(released.messages, released.bytes, limit);
     }
 
     pub(crate) fn record(&self, remote_addr: SocketAddr, stats: Stats) {
@@ -195,8 +178,8 @@ impl Port {
             slot.get_or_insert(reason);
             first
         });
-        self.control.free.close();
-        self.pieces.free.close();
+        self.control.close();
+        self.pieces.close();
         lock(&self.inbox).ended = true;
         self.ready.notify_waiters();
         self.ready.notify_one();
@@ -214,22 +197,6 @@ impl Drop for Port {
     fn drop(&mut self) {
         self.finish(CloseReason::Shutdown);
     }
-}
-
-impl Credit {
-    fn new(max: usize) -> Self {
-        // A message of full length must fit, or its sender would wait for ever.
-        let max = max.max(charge(super::MESSAGE_BYTES_MAX)).min(Semaphore::MAX_PERMITS);
-        Self { free: Semaphore::new(max), max }
-    }
-
-    fn cost(&self, bytes: usize) -> u32 {
-        u32::try_from(charge(bytes).min(self.max)).unwrap_or(u32::MAX)
-    }
-}
-
-fn charge(bytes: usize) -> usize {
-    bytes + MESSAGE_CHARGE
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -250,17 +217,6 @@ mod tests {
 
     fn message(bytes: usize) -> Message {
         Message { channel: Channel::Pieces, bytes: Bytes::from(vec![0; bytes]) }
-    }
-
-    #[test]
-    fn credit_comes_back_whole_and_never_more() {
-        let port = port();
-        port.try_reserve(Channel::Pieces, 500).unwrap();
-        assert_eq!(port.buffered(Channel::Pieces), 564);
-        port.release_charges(Channel::Pieces, 1);
-        port.release(Channel::Pieces, 500);
-        port.release(Channel::Pieces, 1);
-        assert_eq!(port.buffered(Channel::Pieces), 0);
     }
 
     #[test]

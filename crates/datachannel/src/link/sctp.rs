@@ -38,6 +38,14 @@ const ACK: [u8; 1] = [2];
 /// The association's clock begins so long before the link, so that nothing is ever before its origin.
 const HEADSTART: Duration = Duration::from_secs(60);
 
+/// Of pieces no more waits for its first packet than leaves in this part of a second at the present pace (50 ms: a busy
+/// sender is woken by then). What waits longer than it must is in the way of what a viewer wants by now instead: 512 KiB
+/// are six seconds on a line of 700 kbit/s.
+const WAITING_PER_SECOND: u64 = 20;
+
+/// So much may wait at any pace: a GSO batch has something to begin with.
+const WAITING_BYTES_MIN: usize = 16 * 1024;
+
 /// What every link of one listener or dialler shares.
 pub(super) fn config(receive_window_bytes: u32) -> Arc<Config> {
     Arc::new(Config {
@@ -156,6 +164,20 @@ impl Sctp {
         uncharged.messages -= free.messages;
         uncharged.bytes -= free.bytes;
         Released { messages: released.messages - free.messages, bytes: released.bytes - free.bytes }
+    }
+
+    /// How much of a channel SCTP wants to hold, in bytes and charges: what is in flight, and what leaves before its
+    /// sender could bring more.
+    pub(super) fn appetite(&self, channel: Channel) -> usize {
+        match channel {
+            Channel::Control => usize::MAX,
+            Channel::Pieces => {
+                let pace = self.association.stats().pace.unwrap_or(0);
+                let soon = usize::try_from(pace / WAITING_PER_SECOND).unwrap_or(usize::MAX);
+                let flying = self.association.held() - self.association.waiting();
+                flying.saturating_add(soon.max(WAITING_BYTES_MIN))
+            }
+        }
     }
 
     pub(super) fn stats(&self) -> Stats {
