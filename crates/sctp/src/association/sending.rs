@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_model::Instant;
 
-use super::{Association, Probe, Reply, State, receiving::wire};
+use super::{Association, Forward, Probe, Reply, State, receiving::wire};
 use crate::{
     congestion::Sent,
     send::queue::{Key, Limit, MESSAGE_CHARGE},
@@ -34,7 +34,7 @@ impl Association {
             if self.arrived.is_due(now) || (has_data && self.arrived.is_pending()) {
                 self.write_sack(&mut writer);
             }
-            self.write_forward(&mut writer);
+            self.write_forward(&mut writer, room);
             self.write_reset(&mut writer, now);
             if has_data {
                 self.write_data(&mut writer, room, now);
@@ -113,41 +113,49 @@ impl Association {
         }
     }
 
-    /// Tells the peer what was given up (RFC 3758 §3.5).
-    fn write_forward(&mut self, writer: &mut Writer<'_>) {
-        if !self.forward.any {
+    /// Tells the peer what was given up (RFC 3758 §3.5). What `room` has no place for waits for the next packet.
+    fn write_forward(&mut self, writer: &mut Writer<'_>, room: usize) {
+        let Forward { any, is_due, told } = self.forward;
+        if !any {
             return;
         }
-        let Some(tsn) = self.flight.advanced().filter(|tsn| *tsn > self.forward.told || self.forward.is_due)
-        else {
+        let advanced = self.flight.advanced().filter(|tsn| is_due || *tsn > told);
+        let Some((tsn, skipped)) = advanced.map(|tsn| self.skipped(tsn)) else { return };
+        let bytes = 2 * TLV_BYTES + SKIPPED_BYTES * skipped.len();
+        if (tsn <= told && !is_due) || !has_place(writer, bytes, room) {
             return;
-        };
+        }
         self.forward.told = tsn;
         self.forward.is_due = false;
-        let entries = || self.flight.abandoned_to(tsn).filter_map(|key| self.queue.entry(key));
         if self.interleaves() {
-            let mut skipped: Vec<(u16, bool, u32)> =
-                entries().map(|entry| (entry.stream, entry.is_unordered, entry.sequence)).collect();
-            skipped.dedup_by(|later, first| {
-                let same = (later.0, later.1) == (first.0, first.1);
-                first.2 = if same { later.2 } else { first.2 };
-                same
-            });
-            skipped.truncate(SKIPPED_MAX);
             writer.i_forward_tsn(wire(tsn), skipped);
         } else {
-            let mut skipped: Vec<(u16, u16)> = entries()
-                .filter(|entry| !entry.is_unordered)
-                .map(|entry| (entry.stream, short(entry.sequence)))
-                .collect();
-            skipped.dedup_by(|later, first| {
-                let same = later.0 == first.0;
-                first.1 = if same { later.1 } else { first.1 };
-                same
-            });
-            skipped.truncate(SKIPPED_MAX);
-            writer.forward_tsn(wire(tsn), skipped);
+            writer.forward_tsn(
+                wire(tsn),
+                skipped.into_iter().map(|(stream, _, sequence)| (stream, short(sequence))),
+            );
         }
+    }
+
+    /// The newest message of each stream that was given up, as stream, whether unordered, and number: up to `tsn`, or as
+    /// far as one chunk has entries, and up to which TSN that is. The rest follows when this much is acknowledged.
+    fn skipped(&self, tsn: u64) -> (u64, Vec<(u16, bool, u32)>) {
+        let interleaves = self.interleaves();
+        let mut newest: Vec<(u16, bool, u32)> = Vec::new();
+        let mut reached = self.flight.first();
+        for entry in self.flight.abandoned_to(tsn).filter_map(|key| self.queue.entry(key)) {
+            // FORWARD-TSN has no entries for unordered ones: their TSNs tell all.
+            if interleaves || !entry.is_unordered {
+                let place = (entry.stream, entry.is_unordered);
+                match newest.iter().position(|known| (known.0, known.1) == place) {
+                    Some(at) => newest[at].2 = entry.sequence,
+                    None if newest.len() == SKIPPED_MAX => return (reached, newest),
+                    None => newest.push((place.0, place.1, entry.sequence)),
+                }
+            }
+            reached = reached.max(entry.span.0);
+        }
+        (tsn, newest)
     }
 
     const fn is_sending(&self) -> bool {
@@ -329,6 +337,14 @@ const PROBE_PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// Entries of a FORWARD-TSN: what the smallest packet has room for beside a SACK.
 const SKIPPED_MAX: usize = 64;
+
+/// Bytes of an entry of I-FORWARD-TSN (RFC 8260 §2.3.1); one of FORWARD-TSN has half as many.
+const SKIPPED_BYTES: usize = 8;
+
+/// A packet has place for so many bytes more, or nothing in it that could leave without them.
+fn has_place(writer: &Writer<'_>, bytes: usize, room: usize) -> bool {
+    writer.is_empty() || writer.len() + bytes <= room
+}
 
 /// DATA's numbers have 16 bits.
 fn short(sequence: u32) -> u16 {

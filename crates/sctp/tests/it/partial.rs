@@ -55,6 +55,40 @@ fn a_message_given_up_with_chunks_on_their_way_does_not_stand_in_the_way_of_the_
     }
 }
 
+/// More of them than one FORWARD-TSN has entries, on streams that take turns: whoever hears of some only waits for the
+/// others for ever. Found by the `association` fuzz target.
+#[test]
+fn many_given_up_at_once_on_many_streams_stand_in_nobodys_way() {
+    for interleaving in [false, true] {
+        for streams in [3, 100] {
+            let config = Config { interleaving, streams: 200, ..Config::default() };
+            let mut world = World::with(&config, &config, Traits::default(), 9);
+            world.open();
+            let cut = world.now + SECOND;
+            world.tap = Some(Box::new(move |_, now, _| now < cut));
+            let mut say = |number: u32, reliability| {
+                let stream = u16::try_from(number).unwrap() % streams;
+                let bytes = Bytes::from_static(b"a word");
+                let outgoing = Outgoing { stream, ppi: number, bytes, is_unordered: false, reliability };
+                world.ends[0].association.send(outgoing, world.now).unwrap();
+            };
+            for number in 0..200 {
+                say(number, Reliability::Lifetime(100 * MS));
+            }
+            for number in 200..300 {
+                say(number, Reliability::Reliable);
+            }
+            world.run(10 * SECOND);
+            let mut received = numbers(&world);
+            received.sort_unstable();
+            received.retain(|number| *number >= 200);
+            let told = format!("{streams} streams, interleaved: {interleaving}");
+            assert!(received.iter().copied().eq(200..300), "{told}: {} came", received.len());
+            assert!(world.is_drained(), "{told}");
+        }
+    }
+}
+
 /// All that was sent of it is acknowledged, the window is full, and its time passes: the receiver must hear that the
 /// rest will not come, or it takes the next message for a part of this one, or waits for ever.
 #[test]
