@@ -20,6 +20,12 @@ function code(text) {
   return element;
 }
 
+function behindNat(element) {
+  const both = document.createDocumentFragment();
+  both.append(element, ' behind NAT');
+  return both;
+}
+
 function link(stream) {
   const a = document.createElement('a');
   a.href = `/watch/${encodeURIComponent(stream)}`;
@@ -57,7 +63,7 @@ function draw(overview) {
   fill(
     $('edges'),
     overview.edges.map((edge) => [
-      cell(code(edge.id)),
+      cell(edge.behind_nat ? behindNat(code(edge.id)) : code(edge.id)),
       cell(`${edge.viewers} of ${edge.viewers_max}`, 'number'),
       cell(rate(edge.sending), 'number'),
       cell(edge.draining ? 'draining' : edge.warm.join(', ') || '–'),

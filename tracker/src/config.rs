@@ -7,6 +7,9 @@ use millstream_service::{Secret, http, ops, telemetry};
 
 pub use crate::proxies::Network;
 
+/// Bytes of a host's name at most (RFC 1035).
+const HOST_BYTES_MAX: usize = 253;
+
 millstream_service::settings! {
     /// The tracker: finds edges for viewers and keeps the book.
     pub struct Config {
@@ -30,6 +33,9 @@ millstream_service::settings! {
         /// Edges that may carry streams which are not public or ask for tickets, by their keys; empty: every edge that
         /// registers.
         pub private_edges: Vec<EdgeId> = Vec::new(),
+        /// STUN servers (`host:port`, 4 at most) that edges behind NAT and their viewers ask where they are. Public edges
+        /// answer such questions too, and are named after these.
+        pub stun: Vec<String> = Vec::new(),
         /// Networks of the load balancers and TLS proxies before this tracker, like `10.0.0.0/8`: a request from there
         /// is taken to come from the rightmost address of its `X-Forwarded-For` that is in none of them. Anybody could
         /// write that field, so name only machines that set it themselves.
@@ -64,4 +70,16 @@ millstream_service::settings! {
         /// Edges registered at a time.
         pub edges_max: u32 = 10_000,
     }
+}
+
+/// Whether a text is `host:port`, as in a `stun:` URL (RFC 7064): a name, an IPv4 or a bracketed IPv6 address, and a port.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let named = |host: &str| {
+        let is_sound = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        (1..=HOST_BYTES_MAX).contains(&host.len()) && host.bytes().all(is_sound)
+    };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let has_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    has_port && bracketed.map_or_else(|| named(host), |ip| ip.parse::<std::net::Ipv6Addr>().is_ok())
 }

@@ -13,6 +13,7 @@ mod tests;
 mod watching;
 
 use std::{
+    hash::RandomState,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{SystemTime, UNIX_EPOCH},
@@ -129,6 +130,10 @@ pub(crate) struct Hub {
     standings: DashMap<EdgeId, placement::standing::Standing>,
     /// Edges that may carry streams that are not for everybody; empty: all.
     private_edges: Vec<EdgeId>,
+    /// The operator's STUN servers, `host:port`.
+    stun: Vec<String>,
+    /// Who is told of which edges as STUN servers.
+    spread: RandomState,
     /// Sessions that were open before the start and were not looked at since.
     inherited: Mutex<Vec<SessionId>>,
     admission: Mutex<Admission>,
@@ -162,6 +167,7 @@ impl Hub {
         key: SecretKey,
         limits: config::Admission,
         private_edges: Vec<EdgeId>,
+        stun: Vec<String>,
         money: Money,
         streams: Streams,
     ) -> anyhow::Result<Self> {
@@ -180,6 +186,8 @@ impl Hub {
             assigned: DashMap::new(),
             standings: DashMap::new(),
             private_edges,
+            stun,
+            spread: RandomState::new(),
             placement_key: placement::Key(placement_key),
             began: now(),
             more_came: AtomicBool::new(false),

@@ -2,16 +2,16 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use millstream_service::{Secret, Spawner, Tasks, data::Folder, http, ops, tasks::Lost};
-use millstream_wire::sign::SecretKey;
+use millstream_wire::{sign::SecretKey, tracker::STUN_MAX};
 use tokio::net::TcpListener;
 use warp::Filter;
 
 use crate::{
     api::{self, Api},
     assets,
-    config::Config,
+    config::{Config, is_host_and_port},
     hub::{self, Hub},
     link,
     money::Money,
@@ -59,6 +59,7 @@ impl Tracker {
     /// # Errors
     /// When something is not as it must be; the text says what to do.
     pub async fn load(config: Config) -> anyhow::Result<Self> {
+        check_stun(&config.stun)?;
         let folder = Folder::open(&config.data).context("opening the data folder")?;
         let key = SecretKey::from_seed(folder.seed("tracker.key")?.expose());
         let (admin_token, fresh_token) = admin_token(&config, &folder)?;
@@ -74,8 +75,8 @@ impl Tracker {
         let store = Store::open(folder.path()).await.context("opening the database")?;
         let money = Money::open(store.clone(), key.clone(), &tasks).await.context("reading the book")?;
         let streams = Streams::load(store, money.clone()).await.context("reading the streams")?;
-        let hub =
-            Arc::new(Hub::new(key, config.admission.clone(), config.private_edges.clone(), money, streams)?);
+        let (private, stun) = (config.private_edges.clone(), config.stun.clone());
+        let hub = Arc::new(Hub::new(key, config.admission.clone(), private, stun, money, streams)?);
         Ok(Self { config, folder, tasks, hub, listener, tls, ops, admin_token, fresh_token, addresses })
     }
 
@@ -170,6 +171,16 @@ fn admin_token(config: &Config, folder: &Folder) -> anyhow::Result<(Secret<Strin
     let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
     folder.write("admin.token", token.as_bytes())?;
     Ok((Secret::new(token), true))
+}
+
+fn check_stun(servers: &[String]) -> anyhow::Result<()> {
+    if servers.len() > STUN_MAX {
+        bail!("`stun` names {} servers; {STUN_MAX} are allowed", servers.len());
+    }
+    if let Some(wrong) = servers.iter().find(|server| !is_host_and_port(server)) {
+        bail!("`stun`: {wrong:?} is not host:port, like \"stun.example.com:3478\"");
+    }
+    Ok(())
 }
 
 fn tls(config: &Config) -> anyhow::Result<Option<http::Tls>> {

@@ -11,7 +11,8 @@
 //!    by rendezvous hashing (Thaler and Ravishankar 1998), keyed, so that nobody can make a device key that ranks
 //!    high on a stream it wants.
 //! 3. Of the first [`WIDTH`] with as much room and as near as the first, two are drawn for the session and the less loaded is taken (Mitzenmacher's power of two
-//!    choices). The standby is drawn in the same way among those of other operators.
+//!    choices). The standby is drawn in the same way among those of other operators; beside an edge behind NAT, which
+//!    not every viewer reaches, among public ones.
 #![forbid(unsafe_code)]
 
 pub mod standing;
@@ -73,6 +74,8 @@ pub struct Candidate {
     pub warm: bool,
     /// It wants no new viewers.
     pub draining: bool,
+    /// It is reached only by viewers whose own NAT lets it: a viewer that can have another edge has one beside it.
+    pub behind_nat: bool,
     /// Several subscribers complain of it ([`standing::Standing::is_suspect`]): it gets a viewer only where there is
     /// nobody else.
     pub suspect: bool,
@@ -115,7 +118,7 @@ pub struct Placement {
 pub fn place(request: &Request<'_>, candidates: &[Candidate], key: Key) -> Placement {
     let ranked = rank(request, candidates, key);
     let Some(primary) = draw(request.session, &ranked, WIDTH, key) else { return Placement::default() };
-    let standby = draw_beside(request.session, &ranked, primary.edge, &primary.operator, key);
+    let standby = draw_beside(request.session, &ranked, Kept::of(primary), key);
     Placement { primary: Some(primary.edge), standby: standby.map(|standby| standby.edge) }
 }
 
@@ -129,7 +132,23 @@ pub fn place_beside(
     key: Key,
 ) -> Option<EdgeId> {
     let ranked = rank(request, candidates, key);
-    draw_beside(request.session, &ranked, kept, operator, key).map(|chosen| chosen.edge)
+    let known = candidates.iter().find(|candidate| candidate.edge == kept);
+    let kept = Kept { edge: kept, operator, behind_nat: known.is_some_and(|known| known.behind_nat) };
+    draw_beside(request.session, &ranked, kept, key).map(|chosen| chosen.edge)
+}
+
+/// The edge that a session has already.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    edge: EdgeId,
+    operator: &'a str,
+    behind_nat: bool,
+}
+
+impl<'a> Kept<'a> {
+    fn of(candidate: &'a Candidate) -> Self {
+        Self { edge: candidate.edge, operator: &candidate.operator, behind_nat: candidate.behind_nat }
+    }
 }
 
 /// A candidate in the stream's order. One of a higher class is chosen only where there is none of a lower.
@@ -181,13 +200,17 @@ fn draw<'a>(session: SessionId, ranked: &[Ranked<'a>], width: usize, key: Key) -
 fn draw_beside<'a>(
     session: SessionId,
     ranked: &[Ranked<'a>],
-    kept: EdgeId,
-    operator: &str,
+    kept: Kept<'_>,
     key: Key,
 ) -> Option<&'a Candidate> {
-    let others: Vec<_> = ranked.iter().filter(|other| other.candidate.edge != kept).copied().collect();
+    let mut others: Vec<_> =
+        ranked.iter().filter(|other| other.candidate.edge != kept.edge).copied().collect();
+    let is_sure = |other: &Ranked<'_>| !other.candidate.behind_nat && !other.candidate.suspect;
+    if kept.behind_nat && others.iter().any(is_sure) {
+        others.retain(is_sure);
+    }
     let elsewhere: Vec<_> =
-        others.iter().filter(|other| *other.candidate.operator != *operator).copied().collect();
+        others.iter().filter(|other| *other.candidate.operator != *kept.operator).copied().collect();
     // One of the first is taken already; a pair does not warm more edges than a primary.
     draw(session, if elsewhere.is_empty() { &others } else { &elsewhere }, WIDTH - 1, key)
 }

@@ -39,6 +39,7 @@ fn candidate(n: u16) -> Candidate {
         viewers_max: 10_000,
         warm: false,
         draining: false,
+        behind_nat: false,
         suspect: false,
         price_min: Price(0),
         rtt_ms: None,
@@ -123,6 +124,39 @@ fn an_edge_of_bad_standing_is_chosen_only_where_there_is_nobody_else() {
     edges[1].draining = true;
     let placement = place(&request(&stream, 1), &edges, KEY);
     assert_eq!(placement, Placement { primary: Some(edge(2)), standby: Some(edge(0)) });
+}
+
+#[test]
+fn beside_an_edge_behind_nat_stands_a_public_one_where_there_is_one() {
+    let stream = stream(0);
+    let mut edges = candidates(12);
+    for candidate in &mut edges[..11] {
+        candidate.behind_nat = true;
+        candidate.warm = true;
+    }
+    let avoid = [edge(11)];
+    for n in 0..200 {
+        let placement = place(&request(&stream, n), &edges, KEY);
+        let (primary, standby) = (placement.primary.unwrap(), placement.standby.unwrap());
+        assert!([primary, standby].contains(&edge(11)), "{placement:?}");
+        let beside = place_beside(&request(&stream, n), primary, "op", &edges, KEY);
+        assert_eq!(beside == Some(edge(11)), primary != edge(11));
+        let alone = Request { avoid: &avoid, ..request(&stream, n) };
+        assert!(place(&alone, &edges, KEY).standby.is_some(), "two behind NAT are better than one");
+    }
+    edges[11].suspect = true;
+    let placement = place(&request(&stream, 1), &edges, KEY);
+    assert!(![placement.primary, placement.standby].contains(&Some(edge(11))), "{placement:?}");
+    edges[11].suspect = false;
+    for candidate in &mut edges[..6] {
+        candidate.behind_nat = false;
+    }
+    let is_behind = |n: &u32| {
+        let stream = format!("stream-{n}").parse().expect("a slug");
+        place(&request(&stream, *n), &edges, KEY).primary > Some(edge(5))
+    };
+    let behind = (0..200).filter(is_behind).count();
+    assert!((50..150).contains(&behind), "they push like others");
 }
 
 #[test]
@@ -281,16 +315,17 @@ fn warm_edges_come_before_cold_ones() {
 }
 
 fn world() -> impl Strategy<Value = Vec<Candidate>> {
-    let one = (0_u64..300, 0_u64..300, 0_u32..6, any::<[bool; 2]>(), 0_u8..5, prop::option::of(0_u32..300));
+    let one = (0_u64..300, 0_u64..300, 0_u32..6, any::<[bool; 3]>(), 0_u8..5, prop::option::of(0_u32..300));
     prop::collection::vec(one, 0..30).prop_map(|edges| {
         let numbered = (0_u16..).zip(edges);
         numbered
-            .map(|(n, (capacity, load, viewers, [warm, leaving], operator, rtt_ms))| Candidate {
+            .map(|(n, (capacity, load, viewers, [warm, leaving, behind_nat], operator, rtt_ms))| Candidate {
                 capacity: BitRate(capacity * MBIT),
                 load: BitRate(load * MBIT),
                 viewers,
                 viewers_max: 5,
                 warm,
+                behind_nat,
                 draining: leaving && viewers == 1,
                 operator: format!("op{operator}").into(),
                 rtt_ms,
@@ -326,7 +361,12 @@ proptest! {
         }
         if let (Some(primary), Some(standby)) = (placement.primary, placement.standby) {
             prop_assert_ne!(primary, standby);
-            let operators: BTreeSet<_> = usable_edges.iter().map(|candidate| &candidate.operator).collect();
+            let needs_public = by_id[&primary].behind_nat
+                && usable_edges.iter().any(|candidate| !candidate.behind_nat);
+            prop_assert!(!(needs_public && by_id[&standby].behind_nat));
+            let may_stand_by = usable_edges.iter().filter(|candidate| !needs_public || !candidate.behind_nat);
+            let mut operators: BTreeSet<_> = may_stand_by.map(|candidate| &candidate.operator).collect();
+            operators.insert(&by_id[&primary].operator);
             let same = by_id[&primary].operator == by_id[&standby].operator;
             prop_assert!(!same || operators.len() == 1);
         }

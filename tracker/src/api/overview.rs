@@ -77,6 +77,7 @@ struct EdgeLine {
     capacity: u64,
     warm: Vec<StreamId>,
     draining: bool,
+    behind_nat: bool,
     since: u64,
     version: String,
     /// Micro-units the operator has earned in all.
@@ -154,6 +155,7 @@ fn edge_lines(hub: &Hub) -> Vec<EdgeLine> {
             capacity: edge.capacity.0,
             warm: edge.warm.clone(),
             draining: edge.draining,
+            behind_nat: edge.address.behind_nat,
             since: edge.since.0,
             version: edge.version.clone(),
             earned: hub.money.earned(&edge.operator).0,

@@ -1,13 +1,18 @@
 //! Edges: how they come, what they may know, how they go.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, Hash},
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use millstream_ledger::Name;
 use millstream_model::{BitRate, EdgeId, StreamId, WallTime};
 use millstream_wire::{
     session::{Bearer, Registration},
     sign::{Context, Signed},
-    tracker::{EdgeAddress, Fault, FaultCode, Nonce, SOCKETS_MAX, ToEdge},
+    tracker::{EdgeAddress, Fault, FaultCode, Nonce, SOCKETS_MAX, STUN_MAX, ToEdge},
 };
 use tokio::sync::mpsc;
 
@@ -27,9 +32,18 @@ pub(crate) struct Edge {
     pub(crate) draining: bool,
     pub(crate) since: WallTime,
     pub(crate) version: String,
+    /// Its address changed since its viewers were last told.
+    pub(super) has_moved: AtomicBool,
     /// Streams whose source it was told, and when. It had a lane of each.
     told: BTreeMap<StreamId, WallTime>,
     pub(super) link: mpsc::Sender<ToEdge>,
+}
+
+impl Edge {
+    /// Whether it is known where viewers reach it: one behind NAT has to find out first.
+    pub(super) fn is_reached(&self) -> bool {
+        !self.address.sockets.is_empty()
+    }
 }
 
 /// What an edge offers when it registers.
@@ -63,7 +77,7 @@ impl Hub {
         if *proven != expected {
             return Err(fault(FaultCode::BadProof, "the proof is for another connection or certificate"));
         }
-        check(&offerings.address)?;
+        let address = sound(offerings.address)?;
         let edges_max = usize::try_from(self.limits.edges_max).unwrap_or(usize::MAX);
         if !self.edges.contains_key(&edge) && self.edges.len() >= edges_max {
             return Err(fault(FaultCode::RateLimited, "this tracker has all the edges it can take"));
@@ -71,7 +85,7 @@ impl Hub {
         self.edges.insert(
             edge,
             Edge {
-                address: offerings.address,
+                address,
                 operator: operator_of(edge),
                 capacity: offerings.capacity,
                 viewers_max: offerings.viewers_max,
@@ -81,6 +95,7 @@ impl Hub {
                 draining: false,
                 since: now(),
                 version: offerings.version.chars().take(64).collect(),
+                has_moved: AtomicBool::new(false),
                 told: BTreeMap::new(),
                 link,
             },
@@ -89,16 +104,41 @@ impl Hub {
         Ok(edge)
     }
 
-    /// An edge is reached elsewhere from now on. Viewers that have it keep what they have; new ones are told.
+    /// An edge is reached elsewhere from now on. Those who try to reach it are told with the next sweep.
     pub(crate) fn moved(&self, edge: EdgeId, address: EdgeAddress) -> Result<(), Fault> {
-        check(&address)?;
+        let address = sound(address)?;
         let Some(mut edge) = self.edges.get_mut(&edge) else { return Ok(()) };
         if address.fingerprint != edge.address.fingerprint {
             return Err(fault(FaultCode::BadRequest, "an edge that changes its certificate registers anew"));
         }
+        if !edge.is_reached() && !address.sockets.is_empty() {
+            self.more_came.store(true, Relaxed);
+        }
+        edge.has_moved.fetch_or(edge.address.sockets != address.sockets, Relaxed);
         edge.address = address;
-        self.more_came.store(true, Relaxed);
         Ok(())
+    }
+
+    /// STUN servers for `who`, an edge or a session, `host:port`: our own, and then public edges other than `but`, which
+    /// answer a bare request as any STUN server does.
+    pub(crate) fn stun(&self, who: &impl Hash, but: Option<EdgeId>) -> Vec<String> {
+        let mut servers = self.stun.clone();
+        let room = STUN_MAX.saturating_sub(servers.len());
+        if room == 0 {
+            return servers;
+        }
+        // Each asks others, drawn by a secret, so that all together spread over the edges.
+        let mut drawn: Vec<(u64, SocketAddr)> = self
+            .edges
+            .iter()
+            .filter(|edge| !edge.address.behind_nat && !edge.draining && Some(*edge.key()) != but)
+            .filter_map(|edge| {
+                Some((self.spread.hash_one((who, edge.key())), *edge.address.sockets.first()?))
+            })
+            .collect();
+        drawn.sort_unstable();
+        servers.extend(drawn.iter().take(room).map(|(_, socket)| socket.to_string()));
+        servers
     }
 
     /// Notes how an edge fares.
@@ -189,18 +229,30 @@ pub(super) fn operator_of(edge: EdgeId) -> Name {
     Name::new(&edge.to_string()).unwrap_or_else(|_| unreachable!("base64url is made of a name's characters"))
 }
 
-fn check(address: &EdgeAddress) -> Result<(), Fault> {
-    let EdgeAddress { sockets, ufrag, password, behind_nat, .. } = address;
-    if sockets.is_empty() && !behind_nat || sockets.len() > SOCKETS_MAX {
-        let text = format_args!("an edge has 1 to {SOCKETS_MAX} addresses");
-        return Err(fault(FaultCode::BadRequest, text));
+/// An address as others may be told it: within its bounds, and naming no STUN servers, which are ours to name.
+fn sound(mut address: EdgeAddress) -> Result<EdgeAddress, Fault> {
+    let bad = |why: &dyn std::fmt::Display| Err(fault(FaultCode::BadRequest, why));
+    let EdgeAddress { sockets, ufrag, password, behind_nat, stun, .. } = &mut address;
+    if sockets.is_empty() && !*behind_nat || sockets.len() > SOCKETS_MAX {
+        return bad(&format_args!("an edge has 1 to {SOCKETS_MAX} addresses"));
     }
-    let sound = |text: &str, chars: std::ops::RangeInclusive<usize>| {
+    if let Some(socket) = sockets.iter().find(|socket| !is_one_hosts(**socket)) {
+        return bad(&format_args!("{socket} is no address that viewers could reach an edge by"));
+    }
+    let is_ice = |text: &str, chars: std::ops::RangeInclusive<usize>| {
         chars.contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
     };
-    if !sound(ufrag, 4..=32) || !sound(password, 22..=64) {
-        return Err(fault(FaultCode::BadRequest, "ufrag has 4 to 32, password 22 to 64 ICE characters"));
+    if !is_ice(ufrag, 4..=32) || !is_ice(password, 22..=64) {
+        return bad(&"ufrag has 4 to 32, password 22 to 64 ICE characters");
     }
-    Ok(())
+    stun.clear();
+    Ok(address)
+}
+
+/// Whether one host may be there. A private address may: viewers at home, and tests.
+fn is_one_hosts(socket: SocketAddr) -> bool {
+    let ip = socket.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    socket.port() > 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
 }

@@ -13,7 +13,7 @@ use millstream_wire::{
     tracker::{EdgeOffer, ToViewer},
 };
 
-use super::{Edge, Hub, RATE_UNKNOWN, edges::operator_of, now};
+use super::{Edge, Hub, RATE_UNKNOWN, Session, edges::operator_of, now};
 use crate::streams::Stream;
 
 /// Edges that a session has when there are enough: one that pushes, one that stands by.
@@ -70,7 +70,7 @@ impl Hub {
         avoid: &[EdgeId],
         now: WallTime,
     ) -> Vec<EdgeId> {
-        let stays = |edge: &EdgeId| self.edges.contains_key(edge) && !avoid.contains(edge);
+        let stays = |edge: &EdgeId| self.is_here(*edge) && !avoid.contains(edge);
         let mut chosen: Vec<EdgeId> = keep.iter().copied().filter(stays).collect();
         if chosen.len() >= EDGES {
             return chosen;
@@ -126,7 +126,7 @@ impl Hub {
         stream: &Stream,
         edges: Vec<EdgeId>,
     ) -> Vec<EdgeOffer> {
-        let here: Vec<EdgeId> = edges.iter().copied().filter(|edge| self.edges.contains_key(edge)).collect();
+        let here: Vec<EdgeId> = edges.iter().copied().filter(|edge| self.is_here(*edge)).collect();
         if here.len() == edges.len() || !self.is_gathering() {
             return self.place(session, stream, &edges).await;
         }
@@ -141,7 +141,10 @@ impl Hub {
     }
 
     async fn offer_one(&self, session: SessionId, stream: &StreamId, id: EdgeId) -> Option<EdgeOffer> {
-        let address = self.edges.get(&id).map(|edge| edge.address.clone())?;
+        let mut address = self.edges.get(&id).map(|edge| edge.address.clone())?;
+        if address.behind_nat {
+            address.stun = self.stun(&session, None);
+        }
         match self.grant(session, stream, id).await {
             Ok(grant) => Some(EdgeOffer { id, address, grant }),
             Err(refused) => {
@@ -164,7 +167,8 @@ impl Hub {
         let gathered = !gathering && !self.gathered.swap(true, Relaxed);
         let all = self.more_came.swap(false, Relaxed) || gathered;
         let here = |edge: &EdgeId| self.edges.contains_key(edge);
-        let could_have = EDGES.min(self.edges.iter().filter(|edge| !edge.draining).count());
+        let could_have =
+            EDGES.min(self.edges.iter().filter(|edge| !edge.draining && edge.is_reached()).count());
         let mut lacking: Vec<(WallTime, Placed)> = self
             .sessions
             .iter()
@@ -189,6 +193,34 @@ impl Hub {
         self.place_all(lacking.collect(), None, "there are other edges").await;
     }
 
+    /// Tells viewers where their edges are that have moved, as far as they have not reached them.
+    pub(super) async fn tell_moved(&self) {
+        let moved: Vec<EdgeId> = self
+            .edges
+            .iter()
+            .filter(|edge| edge.has_moved.swap(false, Relaxed))
+            .map(|edge| *edge.key())
+            .collect();
+        let waits = |session: &Session, edge: &EdgeId| {
+            let is_ready = session.report.edges.iter().any(|said| said.edge == *edge && said.ready);
+            session.edges.contains(edge) && !is_ready
+        };
+        let waiting: Vec<Placed> = self
+            .sessions
+            .iter()
+            .filter(|session| session.link.is_some() && moved.iter().any(|edge| waits(session, edge)))
+            .map(|session| (*session.key(), session.stream.clone(), session.edges.clone()))
+            .collect();
+        let waiting = futures_util::stream::iter(waiting);
+        waiting
+            .for_each_concurrent(PLACINGS, |(id, stream, edges)| async move {
+                let Some(stream) = self.streams.get(&stream) else { return };
+                let edges = self.keep(id, &stream, edges).await;
+                self.reassign(id, edges, "an edge has moved");
+            })
+            .await;
+    }
+
     /// Places many sessions anew, keeping what each has but for one edge; those whose edges change are told.
     async fn place_all(&self, sessions: Vec<Placed>, without: Option<EdgeId>, reason: &'static str) {
         let sessions = futures_util::stream::iter(sessions);
@@ -202,6 +234,10 @@ impl Hub {
                 }
             })
             .await;
+    }
+
+    fn is_here(&self, edge: EdgeId) -> bool {
+        self.edges.get(&edge).is_some_and(|edge| edge.is_reached())
     }
 
     fn is_gathering(&self) -> bool {
@@ -231,13 +267,16 @@ impl Hub {
                 viewers_max: edge.viewers_max,
                 warm: edge.warm.contains(&stream.id),
                 draining: edge.draining,
+                behind_nat: edge.address.behind_nat,
                 suspect: self.standings.get(&id).is_some_and(|standing| standing.is_suspect(viewers, now)),
                 price_min: Price(0),
                 rtt_ms: None,
                 whereabouts: placement::Whereabouts::default(),
             }
         };
-        self.edges.iter().filter(|edge| self.may_carry(*edge.key(), stream)).map(candidate).collect()
+        let may_be_chosen =
+            |edge: &RefMulti<'_, EdgeId, Edge>| edge.is_reached() && self.may_carry(*edge.key(), stream);
+        self.edges.iter().filter(may_be_chosen).map(candidate).collect()
     }
 
     fn operator(&self, edge: EdgeId) -> Name {

@@ -1,5 +1,7 @@
 //! The hub without sockets, at any time: what viewers and edges are told.
 
+mod nat;
+
 use std::{net::IpAddr, pin::pin};
 
 use futures_util::{FutureExt as _, future::join_all};
@@ -38,7 +40,8 @@ impl World {
         let key = SecretKey::from_seed(&[3; 32]);
         let money = Money::open(store.clone(), key.clone(), &tasks).await.unwrap();
         let streams = Streams::load(store, money.clone()).await.unwrap();
-        let hub = Hub::new(key, config::Admission::default(), private_edges, money, streams).unwrap();
+        let hub =
+            Hub::new(key, config::Admission::default(), private_edges, Vec::new(), money, streams).unwrap();
         Self { hub, tasks, _folder: folder }
     }
 
@@ -73,27 +76,20 @@ impl World {
     }
 
     fn edge_of(&self, n: u8, viewers_max: u32) -> (EdgeId, EdgeEnd) {
+        self.edge_at(n, viewers_max, at(&["127.0.0.1:4443"])).unwrap()
+    }
+
+    fn edge_at(&self, n: u8, viewers_max: u32, address: EdgeAddress) -> Result<(EdgeId, EdgeEnd), Fault> {
         let secret = SecretKey::from_seed(&[n; 32]);
-        let fingerprint = Fingerprint([3; 32]);
+        let fingerprint = address.fingerprint;
         let nonce = SessionId([5; 16]);
         let registration =
             Registration { tracker: self.hub.id(), nonce: nonce.0, edge: secret.public(), fingerprint };
-        let offerings = EdgeOfferings {
-            address: EdgeAddress {
-                sockets: vec!["127.0.0.1:4443".parse().unwrap()],
-                ufrag: "edge".into(),
-                password: "p".repeat(24),
-                fingerprint,
-                behind_nat: false,
-                stun: Vec::new(),
-            },
-            capacity: BitRate(100_000_000_000),
-            viewers_max,
-            version: "test".into(),
-        };
+        let capacity = BitRate(100_000_000_000);
+        let offerings = EdgeOfferings { address, capacity, viewers_max, version: "test".into() };
         let (link, end) = mpsc::channel(QUEUE_MAX);
         let proof = Signed::new(registration, Context::None, &secret);
-        (self.hub.register(&proof, nonce, offerings, link).unwrap(), end)
+        Ok((self.hub.register(&proof, nonce, offerings, link)?, end))
     }
 
     async fn join(&self, stream: &StreamId, n: u8) -> (Welcome, ViewerEnd) {
@@ -107,6 +103,17 @@ impl World {
 
     async fn transfers(&self) -> u64 {
         self.hub.money.verify().await.unwrap().transfers
+    }
+}
+
+fn at(sockets: &[&str]) -> EdgeAddress {
+    EdgeAddress {
+        sockets: sockets.iter().map(|socket| socket.parse().unwrap()).collect(),
+        ufrag: "edge".into(),
+        password: "p".repeat(24),
+        fingerprint: Fingerprint([3; 32]),
+        behind_nat: false,
+        stun: Vec::new(),
     }
 }
 
@@ -129,8 +136,12 @@ fn report(of: &[(EdgeId, u64, u32, bool)], origin_bytes: u64) -> ViewerReport {
 }
 
 fn reassigned(end: &mut ViewerEnd) -> Vec<EdgeId> {
+    offered(end).iter().map(|offer| offer.id).collect()
+}
+
+fn offered(end: &mut ViewerEnd) -> Vec<EdgeOffer> {
     match end.try_recv() {
-        Ok(ToViewer::Reassign { edges, .. }) => edges.iter().map(|offer| offer.id).collect(),
+        Ok(ToViewer::Reassign { edges, .. }) => edges,
         other => panic!("{other:?}"),
     }
 }

@@ -158,7 +158,7 @@ impl Edge {
                             tracker,
                             time: now(),
                             status_ms: REPORT_MS,
-                            stun: Vec::new(),
+                            stun: self.hub.stun(&edge, Some(edge)),
                         })
                     }
                     Err(fault) => Some(ToEdge::Error(fault)),

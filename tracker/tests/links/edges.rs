@@ -1,16 +1,17 @@
 //! Edges: registering, looking up, leaving; and who pretends to be one.
 
 use millstream_model::EdgeId;
+use millstream_tracker::{Config, Tracker};
 use millstream_wire::{
     session::Bearer,
     sign::{Context, SecretKey},
-    tracker::{EdgeOffer, FaultCode, FromEdge, ToEdge, ToViewer},
+    tracker::{EdgeAddress, EdgeOffer, FaultCode, FromEdge, FromViewer, Signal, ToEdge, ToViewer},
 };
 use serde_json::json;
 
 use crate::{
     viewers::resume,
-    world::{EdgeLink, ViewerLink, World, register, viewer as secret, voucher},
+    world::{EdgeLink, ViewerLink, World, address, config, register, viewer as secret, voucher},
 };
 
 #[tokio::test]
@@ -90,6 +91,59 @@ async fn the_viewers_of_a_lost_edge_are_given_another() {
     drop(one);
     let edges = edges_without(first, &mut viewer).await;
     assert_eq!(edges.iter().map(|offer| offer.id).collect::<Vec<_>>(), [second]);
+}
+
+#[tokio::test]
+async fn an_edge_behind_nat_finds_itself_and_its_viewers_find_it() {
+    let world = World::new().await;
+    world.live("show", json!({})).await;
+    let (_public, public) = world.edge(1).await;
+    let (mut link, edge, stun) = world.edge_behind_nat(2).await;
+    assert_eq!(stun, ["127.0.0.1:4443"], "the public one tells it where it is");
+    let (mut viewer, welcome) = world.welcome("show").await;
+    assert_eq!(welcome.edges.iter().map(|offer| offer.id).collect::<Vec<_>>(), [public]);
+    let wrong = FromEdge::Address { address: address("0.0.0.0:4443") };
+    link.say(&wrong).await;
+    let ToEdge::Error(fault) = link.hear().await else { panic!("a refusal") };
+    assert_eq!(fault.code, FaultCode::BadRequest);
+    let there = EdgeAddress { behind_nat: true, ..address("198.51.100.1:4443") };
+    link.say(&FromEdge::Address { address: there.clone() }).await;
+    let ToViewer::Reassign { edges, .. } = viewer.hear().await else { panic!("the edge") };
+    let offer = edges.iter().find(|offer| offer.id == edge).expect("the edge");
+    assert_eq!(offer.address, EdgeAddress { stun, ..there });
+    let (_, edges) = world.get("/v1/edges").await;
+    let behind: Vec<bool> =
+        edges["edges"].as_array().unwrap().iter().map(|line| line["behind_nat"] == true).collect();
+    assert_eq!(behind, [false, true]);
+    // What a viewer says of itself reaches the edge.
+    let data = r#"{"ufrag":"aaaa","password":"bbbbbbbbbbbbbbbbbbbbbb","candidates":["203.0.113.1:5000"]}"#;
+    viewer.say(&FromViewer::Signal(Signal { peer: edge.to_string(), data: data.into() })).await;
+    let ToEdge::Signal(signal) = link.hear().await else { panic!("a signal") };
+    assert_eq!((signal.peer, signal.data.as_str()), (welcome.session.to_string(), data));
+}
+
+#[tokio::test]
+async fn stun_servers_that_are_none_are_refused_at_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let with = async |stun: &[&str]| {
+        let stun = stun.iter().map(|server| (*server).to_owned()).collect();
+        Tracker::load(Config { stun, ..config(data.path()) }).await.map(drop)
+    };
+    for wrong in [
+        "stun:stun.example:3478",
+        "stun.example",
+        "stun.example:0",
+        "a b:1",
+        ":1",
+        "[::g]:1",
+        "a:70000",
+        "a:+1",
+    ] {
+        let refused = with(&[wrong]).await.unwrap_err().to_string();
+        assert!(refused.contains(wrong) && refused.contains("host:port"), "{refused}");
+    }
+    assert!(with(&["a:1", "b:1", "c:1", "d:1", "e:1"]).await.is_err(), "more than 4");
+    with(&["stun.example.com:3478", "192.0.2.1:1", "[2001:db8::1]:65535"]).await.unwrap();
 }
 
 /// The viewer's next set of edges without `gone`: it may be given the new one beside it first.

@@ -24,6 +24,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const PRICE: u32 = 20_000;
 
+const FINGERPRINT: Fingerprint = Fingerprint([3; 32]);
+
 pub(crate) struct World {
     pub(crate) url: String,
     pub(crate) token: String,
@@ -150,6 +152,21 @@ impl World {
             other => panic!("{other:?}"),
         }
     }
+
+    /// An edge that registered behind NAT, and the STUN servers it is told. It does not know where it is yet.
+    pub(crate) async fn edge_behind_nat(&self, seed: u8) -> (EdgeLink, EdgeId, Vec<String>) {
+        let mut link: EdgeLink = self.connect("edge").await;
+        let ToEdge::Challenge(challenge) = link.hear().await else { panic!("a challenge comes first") };
+        let secret = SecretKey::from_seed(&[seed; 32]);
+        let mut register = register(&secret, &challenge);
+        let FromEdge::Register { address, .. } = &mut register else { panic!("a registration") };
+        (address.sockets, address.behind_nat) = (Vec::new(), true);
+        link.say(&register).await;
+        match link.hear().await {
+            ToEdge::Registered { edge, stun, .. } => (link, edge, stun),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 pub(crate) fn config(data: &Path) -> Config {
@@ -179,7 +196,7 @@ pub(crate) fn viewer() -> SessionSecret {
 }
 
 pub(crate) fn register(secret: &SecretKey, challenge: &Challenge) -> FromEdge {
-    let fingerprint = Fingerprint([3; 32]);
+    let fingerprint = FINGERPRINT;
     let proof = Registration {
         tracker: challenge.tracker,
         nonce: challenge.nonce.0,
@@ -188,17 +205,21 @@ pub(crate) fn register(secret: &SecretKey, challenge: &Challenge) -> FromEdge {
     };
     FromEdge::Register {
         proof: Signed::new(proof, Context::None, secret),
-        address: EdgeAddress {
-            sockets: vec!["127.0.0.1:4443".parse().unwrap()],
-            ufrag: "edge".into(),
-            password: "p".repeat(24),
-            fingerprint,
-            behind_nat: false,
-            stun: Vec::new(),
-        },
+        address: address("127.0.0.1:4443"),
         capacity: BitRate(1_000_000_000),
         viewers_max: 100,
         version: "test".into(),
+    }
+}
+
+pub(crate) fn address(socket: &str) -> EdgeAddress {
+    EdgeAddress {
+        sockets: vec![socket.parse().unwrap()],
+        ufrag: "edge".into(),
+        password: "p".repeat(24),
+        fingerprint: FINGERPRINT,
+        behind_nat: false,
+        stun: Vec::new(),
     }
 }
 
