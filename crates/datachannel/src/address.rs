@@ -24,6 +24,21 @@ pub struct Address {
     pub fingerprint: Fingerprint,
 }
 
+/// Addresses that a viewer may say to be at.
+pub const CANDIDATES_MAX: usize = 8;
+
+/// Where a viewer is, as it says itself: what an edge behind NAT must know to let it in. It is told by way of the
+/// tracker, and proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Candidates {
+    /// The viewer's ICE user name fragment.
+    pub ufrag: String,
+    /// The viewer's ICE password.
+    pub password: String,
+    /// Its UDP addresses, 1 to [`CANDIDATES_MAX`].
+    pub candidates: Vec<SocketAddr>,
+}
+
 /// The alphabet of `ice-char` (RFC 8839 §5.4): 64 characters, so six bits choose one without bias.
 const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -47,6 +62,11 @@ pub(crate) fn random_entropy() -> Result<Entropy, getrandom::Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
     Ok(Entropy(bytes))
+}
+
+/// Whether it is the same place: a socket for both families sees IPv4 as mapped, and notes more of an IPv6 address.
+pub(crate) fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    one.ip().to_canonical() == other.ip().to_canonical() && one.port() == other.port()
 }
 
 /// Whether `text` is made of `ice-char` and of a length in `chars`.

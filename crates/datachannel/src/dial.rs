@@ -1,24 +1,41 @@
 //! The native viewer's side: one UDP socket and one task a connection.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::{
+    net::UdpSocket,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
-    Address, Certificate, Connection, PASSWORD_CHARS, UFRAG_CHARS,
-    address::is_ice_text,
+    Address, CANDIDATES_MAX, Candidates, Certificate, Connection, PASSWORD_CHARS, UFRAG_CHARS,
+    address::{is_ice_text, is_same},
+    demux::DATAGRAM_BYTES_MAX,
     link::Setup,
+    listen::traversal::{QUERY_AT, QUERY_LIFE},
+    random_token,
     socket::{self, Socket},
+    stun::{self, Class, TransactionId},
 };
 
 mod driver;
 
-use driver::Driver;
+use driver::{Credentials, Driver};
+
+/// Characters of our ufrag: 48 bits.
+const UFRAG_LENGTH: usize = 8;
+
+/// Characters of our password (RFC 8839 §5.4 wants 22 at least).
+const PASSWORD_LENGTH: usize = 24;
+
+/// Addresses by which servers may see us: there is one more, our own.
+const MAPPED_MAX: usize = CANDIDATES_MAX - 1;
 
 /// How to dial.
 #[derive(Debug, Clone)]
@@ -87,31 +104,156 @@ pub enum Error {
 ///
 /// When the edge does not answer in time, is not the one promised, or breaks the protocol.
 pub async fn dial(address: &Address, config: Config) -> Result<Connection, Error> {
-    if !is_ice_text(&address.ufrag, &UFRAG_CHARS) || !is_ice_text(&address.password, &PASSWORD_CHARS) {
-        return Err(Error::Address("ICE credentials"));
-    }
-    if address.socket.port() == 0 || address.socket.ip().is_unspecified() {
-        return Err(Error::Address("UDP address"));
-    }
-    let unspecified = match address.socket {
-        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-    };
-    let certificate = match &config.certificate {
-        Some(certificate) => certificate.clone(),
-        None => Certificate::generate()?,
-    };
-    let setup = Setup::new(&certificate, config.receive_window_bytes)?;
-    let socket = socket::bind(SocketAddr::new(config.bind.unwrap_or(unspecified), 0), false)?;
+    let dial = Dial::prepare(address, config)?;
     // Connected: strangers' datagrams never reach us, and the network's refusals do.
-    socket.connect(address.socket)?;
-    let timeout = config.timeout;
-    let driver = Driver::new(Socket::adopt(socket)?, address.clone(), config, setup)?;
-    let (opened, outcome) = oneshot::channel();
-    tokio::spawn(driver.run(opened));
-    match tokio::time::timeout(timeout, outcome).await {
-        Ok(Ok(outcome)) => outcome,
-        // The driver ends without a word only when its runtime does.
-        Ok(Err(_)) | Err(_) => Err(Error::Timeout),
+    dial.socket.connect(address.socket)?;
+    dial.connect().await
+}
+
+/// A viewer that has a port and has not dialled yet. For an edge behind NAT, which must be told first where the viewer
+/// is, and may answer from another address than the one it is known by:
+///
+/// ```no_run
+/// # async fn example(
+/// #     address: millstream_datachannel::Address,
+/// #     server: std::net::SocketAddr,
+/// #     signal: impl Fn(millstream_datachannel::Candidates),
+/// # ) -> Result<(), millstream_datachannel::dial::Error> {
+/// use millstream_datachannel::{Dial, dial};
+///
+/// let mut dial = Dial::prepare(&address, dial::Config::default())?;
+/// dial.mapped(server).await?; // without NAT on this side, its own address will do
+/// signal(dial.candidates()?); // by way of the tracker
+/// let connection = dial.connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Dial {
+    address: Address,
+    config: Config,
+    setup: Setup,
+    socket: std::net::UdpSocket,
+    ufrag: String,
+    password: String,
+    mapped: Vec<SocketAddr>,
+}
+
+impl Dial {
+    /// Takes a port and makes up the credentials.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be dialled, or there is no socket, certificate or randomness.
+    pub fn prepare(address: &Address, config: Config) -> Result<Self, Error> {
+        if !is_ice_text(&address.ufrag, &UFRAG_CHARS) || !is_ice_text(&address.password, &PASSWORD_CHARS) {
+            return Err(Error::Address("ICE credentials"));
+        }
+        if address.socket.port() == 0 || address.socket.ip().is_unspecified() {
+            return Err(Error::Address("UDP address"));
+        }
+        let certificate = match &config.certificate {
+            Some(certificate) => certificate.clone(),
+            None => Certificate::generate()?,
+        };
+        let setup = Setup::new(&certificate, config.receive_window_bytes)?;
+        let bind = config.bind.unwrap_or(unspecified(address.socket));
+        Ok(Self {
+            address: address.clone(),
+            config,
+            setup,
+            socket: socket::bind(SocketAddr::new(bind, 0), false)?,
+            ufrag: random_token(UFRAG_LENGTH).map_err(io::Error::other)?,
+            password: random_token(PASSWORD_LENGTH).map_err(io::Error::other)?,
+            mapped: Vec::new(),
+        })
+    }
+
+    /// Where `server` sees this port come from; a candidate from now on. Asks five times in 1.5 s and gives up after 3 s.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be asked, or does not answer.
+    pub async fn mapped(&mut self, server: SocketAddr) -> Result<SocketAddr, Error> {
+        let socket = UdpSocket::from_std(self.socket.try_clone()?)?;
+        let mut transaction = TransactionId::default();
+        getrandom::fill(&mut transaction).map_err(io::Error::other)?;
+        let request = stun::binding_request(transaction);
+        let asked = Instant::now();
+        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+        for wait in QUERY_AT.into_iter().skip(1).chain([QUERY_LIFE]) {
+            socket.send_to(&request, server).await?;
+            while let Ok(received) = timeout_at(asked + wait, socket.recv_from(&mut datagram)).await {
+                // The network's complaints about others are not this server's answer.
+                let Ok((length, from)) = received else { continue };
+                let answer = stun::Message::parse(datagram.get(..length).unwrap_or_default());
+                if let Ok(stun::Message {
+                    class: Class::Success, transaction: of, mapped: Some(mapped), ..
+                }) = answer
+                    && of == transaction
+                    && is_same(from, server)
+                {
+                    if !self.mapped.contains(&mapped) && self.mapped.len() < MAPPED_MAX {
+                        self.mapped.push(mapped);
+                    }
+                    return Ok(mapped);
+                }
+            }
+        }
+        Err(Error::Timeout)
+    }
+
+    /// What the edge must be told: the credentials, and where this viewer is as far as it knows.
+    ///
+    /// # Errors
+    ///
+    /// When the network cannot say which address it would send from.
+    pub fn candidates(&self) -> Result<Candidates, Error> {
+        let mut own = self.socket.local_addr()?;
+        if own.ip().is_unspecified() {
+            // Connecting a UDP socket sends nothing; it asks the system which way it would go.
+            let probe = std::net::UdpSocket::bind(SocketAddr::new(own.ip(), 0))?;
+            probe.connect(self.address.socket)?;
+            own.set_ip(probe.local_addr()?.ip());
+        }
+        let mut candidates = self.mapped.clone();
+        if !candidates.contains(&own) {
+            candidates.push(own);
+        }
+        Ok(Candidates { ufrag: self.ufrag.clone(), password: self.password.clone(), candidates })
+    }
+
+    /// Connects: as [`dial()`], but takes the edge where its own checks come from, too.
+    ///
+    /// # Errors
+    ///
+    /// When the edge does not answer in time, is not the one promised, or breaks the protocol.
+    pub async fn connect(self) -> Result<Connection, Error> {
+        let Self { address, config, setup, socket, ufrag, password, .. } = self;
+        let timeout = config.timeout;
+        let own = Credentials { ufrag, password };
+        let driver = Driver::new(Socket::adopt(socket)?, address, own, config, setup)?;
+        let (opened, outcome) = oneshot::channel();
+        tokio::spawn(driver.run(opened));
+        match tokio::time::timeout(timeout, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            // The driver ends without a word only when its runtime does.
+            Ok(Err(_)) | Err(_) => Err(Error::Timeout),
+        }
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dial")
+            .field("address", &self.address)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+const fn unspecified(towards: SocketAddr) -> IpAddr {
+    match towards {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! An edge is an ICE-lite agent with a fixed password and certificate: whoever was told its [`Address`] connects
 //! without a signalling round trip, a browser by writing the SDP answer itself, a native viewer by [`dial()`].
-//! `docs/protocol/transport.md` is the normative text.
+//! `docs/protocol/transport.md` is the normative text. An edge behind NAT must be told first where the viewer is
+//! ([`listen::traversal`], [`Dial`]); all else stays as it is.
 //!
 //! ```text
-//! UDP ─ demux ─┬─ stun ── the ICE-lite agent: who may connect, where a peer is now
+//! UDP ─ demux ─┬─ stun ── the ICE agent: who may connect, where a peer is now
 //!              └─ link ── DTLS 1.2, `millstream_sctp`, two data channels for one peer
 //!                  └── Connection: what the rest of Millstream holds
 //! ```
@@ -43,11 +44,11 @@ mod session;
 mod socket;
 pub mod stun;
 
-pub use address::{Address, PASSWORD_CHARS, UFRAG_CHARS, random_token};
+pub use address::{Address, CANDIDATES_MAX, Candidates, PASSWORD_CHARS, UFRAG_CHARS, random_token};
 pub use certificate::{Certificate, CertificateError};
 pub use connection::{
     Channel, CloseReason, Closed, Connection, MESSAGE_BYTES_MAX, Message, SendError, Stats,
 };
-pub use dial::dial;
+pub use dial::{Dial, dial};
 pub use link::dtls;
 pub use listen::Listener;

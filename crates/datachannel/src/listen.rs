@@ -24,10 +24,12 @@ mod driver;
 mod neighbours;
 mod roster;
 mod slots;
+pub mod traversal;
 mod wheel;
 
 use driver::Driver;
 use neighbours::Neighbours;
+use traversal::Traversal;
 
 /// How a listener is set up. Every bound is here; the defaults suit an edge with a few hundred viewers a core.
 #[derive(Debug, Clone)]
@@ -121,6 +123,7 @@ impl Config {
 pub struct Listener {
     address: Address,
     local_addr: SocketAddr,
+    traversal: Traversal,
     accepted: mpsc::Receiver<Connection>,
     counts: Arc<Counts>,
     cores: Vec<Core>,
@@ -178,15 +181,18 @@ impl Listener {
         let (accept, accepted) = mpsc::channel(config.accept_queue_max.max(1));
         let counts = Arc::new(Counts::default());
         let config = config.shared_out(count);
+        let tie_breaker = getrandom::u64().map_err(io::Error::other)?;
+        let (traversal, carriers) = traversal::new(&config.ufrag, local_addr, tie_breaker, count);
         let mut cores = Vec::new();
-        for (socket, neighbours) in sockets.into_iter().zip(Neighbours::new(count)) {
+        for ((socket, neighbours), carrier) in sockets.into_iter().zip(Neighbours::new(count)).zip(carriers) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let socket = {
                 let _runtime = runtime.enter();
                 Socket::adopt(socket)?
             };
             let (accept, counts) = (accept.clone(), counts.clone());
-            let driver = Driver::new(socket, config.clone(), setup.clone(), accept, counts, neighbours);
+            let driver =
+                Driver::new(socket, config.clone(), setup.clone(), accept, counts, neighbours, carrier);
             let (stop, stopped) = oneshot::channel();
             let (end, ended) = oneshot::channel();
             // Threads of their own: whoever else shares the machine's runtime must not wait for a burst of encryption,
@@ -197,7 +203,7 @@ impl Listener {
             })?;
             cores.push(Core { stop, ended });
         }
-        Ok(Self { address, local_addr, accepted, counts, cores })
+        Ok(Self { address, local_addr, traversal, accepted, counts, cores })
     }
 
     /// Where the socket is bound, port included.
@@ -210,6 +216,12 @@ impl Listener {
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// What gets it out of a NAT that lets nobody in.
+    #[must_use]
+    pub fn traversal(&self) -> Traversal {
+        self.traversal.clone()
     }
 
     /// The next connection that is open: handshakes done, both channels ready. None when the listener has failed.

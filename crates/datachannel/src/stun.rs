@@ -1,13 +1,20 @@
 //! STUN as ICE uses it: binding requests and their answers (RFC 8489, RFC 8445 §7), read and written as bytes.
 //!
 //! Pure and bounded: reading borrows from the datagram, looks at it once and never allocates. Short-term
-//! credentials only: MESSAGE-INTEGRITY is HMAC-SHA1 under the password of whoever is asked.
+//! credentials only: MESSAGE-INTEGRITY is HMAC-SHA1 under the password of whoever is asked. A question where one is
+//! seen from needs none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
 use thiserror::Error;
+
+mod write;
+
+pub use write::{
+    Check, binding_request, binding_success, controlled_request, request, role_conflict, success,
+};
 
 /// Every STUN message carries it (RFC 8489 §5).
 const MAGIC_COOKIE: u32 = 0x2112_A442;
@@ -20,6 +27,11 @@ const USERNAME_BYTES_MAX: usize = 513;
 
 const HEADER_BYTES: usize = 20;
 const INTEGRITY_BYTES: usize = 20;
+
+const BINDING_REQUEST: u16 = 0x0001;
+const BINDING_INDICATION: u16 = 0x0011;
+const BINDING_SUCCESS: u16 = 0x0101;
+const BINDING_ERROR: u16 = 0x0111;
 
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
@@ -107,10 +119,10 @@ impl<'a> Message<'a> {
         let (header, body) = datagram.split_first_chunk::<HEADER_BYTES>().ok_or(Error::Header)?;
         let [t0, t1, l0, l1, c0, c1, c2, c3, transaction @ ..] = *header;
         let class = match u16::from_be_bytes([t0, t1]) {
-            0x0001 => Class::Request,
-            0x0011 => Class::Indication,
-            0x0101 => Class::Success,
-            0x0111 => Class::Error,
+            BINDING_REQUEST => Class::Request,
+            BINDING_INDICATION => Class::Indication,
+            BINDING_SUCCESS => Class::Success,
+            BINDING_ERROR => Class::Error,
             _ => return Err(Error::Header),
         };
         let length = usize::from(u16::from_be_bytes([l0, l1]));
@@ -156,6 +168,12 @@ impl<'a> Message<'a> {
         })
     }
 
+    /// Whether it bears no credentials: a request like this asks where it is seen to come from, and is no check.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.username.is_none() && self.integrity.is_none() && self.role.is_none()
+    }
+
     fn attribute(&mut self, kind: u16, value: &'a [u8], covered: &'a [u8]) -> Result<(), Error> {
         let malformed = Error::Attribute(kind);
         match kind {
@@ -184,87 +202,6 @@ impl<'a> Message<'a> {
     /// FINGERPRINT must be right and last.
     fn finish(self, covered: &[u8], value: &[u8], rest: usize) -> Result<Self, Error> {
         if value == crc_of(covered).to_be_bytes() && rest == 4 { Ok(self) } else { Err(Error::Fingerprint) }
-    }
-}
-
-/// What a connectivity check says (RFC 8445 §7.1).
-#[derive(Debug, Clone, Copy)]
-pub struct Check<'a> {
-    /// Names the request; random.
-    pub transaction: TransactionId,
-    /// The asked side's ufrag.
-    pub their_ufrag: &'a str,
-    /// The asking side's ufrag.
-    pub our_ufrag: &'a str,
-    /// PRIORITY of the candidate the answer would make.
-    pub priority: u32,
-    /// ICE-CONTROLLING.
-    pub tie_breaker: u64,
-    /// Nominate the path.
-    pub use_candidate: bool,
-}
-
-/// Writes a check by the controlling side under the asked side's `password`.
-#[must_use]
-pub fn request(check: &Check<'_>, password: &str) -> Vec<u8> {
-    let mut writer = Writer::new(0x0001, check.transaction);
-    writer.attribute(USERNAME, format!("{}:{}", check.their_ufrag, check.our_ufrag).as_bytes());
-    writer.attribute(PRIORITY, &check.priority.to_be_bytes());
-    writer.attribute(ICE_CONTROLLING, &check.tie_breaker.to_be_bytes());
-    if check.use_candidate {
-        writer.attribute(USE_CANDIDATE, &[]);
-    }
-    writer.finish(password)
-}
-
-/// Writes the answer to the request `transaction` that came from `from`.
-#[must_use]
-pub fn success(transaction: TransactionId, from: SocketAddr, password: &str) -> Vec<u8> {
-    let mut writer = Writer::new(0x0101, transaction);
-    writer.attribute(XOR_MAPPED_ADDRESS, &map(from, &transaction));
-    writer.finish(password)
-}
-
-/// Writes the refusal 487 (Role Conflict) to a peer that believes to be controlled: we are ICE-lite and always are.
-#[must_use]
-pub fn role_conflict(transaction: TransactionId, password: &str) -> Vec<u8> {
-    let mut writer = Writer::new(0x0111, transaction);
-    writer.attribute(ERROR_CODE, &[0, 0, 4, 87]);
-    writer.finish(password)
-}
-
-struct Writer {
-    bytes: Vec<u8>,
-}
-
-impl Writer {
-    fn new(kind: u16, transaction: TransactionId) -> Self {
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend(kind.to_be_bytes());
-        bytes.extend([0, 0]);
-        bytes.extend(MAGIC_COOKIE.to_be_bytes());
-        bytes.extend(transaction);
-        Self { bytes }
-    }
-
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
-        // Our values are bounded by the ufrag; one that is longer than its length field can say is left out.
-        let Ok(length) = u16::try_from(value.len()) else { return };
-        self.bytes.extend(kind.to_be_bytes());
-        self.bytes.extend(length.to_be_bytes());
-        self.bytes.extend(value);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-        self.bytes.splice(2..4, length_field(self.bytes.len() - HEADER_BYTES));
-    }
-
-    fn finish(mut self, password: &str) -> Vec<u8> {
-        if let Some(mac) = mac_of(password, &self.bytes, INTEGRITY_BYTES) {
-            let mac: [u8; INTEGRITY_BYTES] = mac.finalize().into_bytes().into();
-            self.attribute(MESSAGE_INTEGRITY, &mac);
-        }
-        let crc = crc_of(&self.bytes);
-        self.attribute(FINGERPRINT, &crc.to_be_bytes());
-        self.bytes
     }
 }
 
@@ -300,18 +237,6 @@ fn mask(transaction: &TransactionId) -> [u8; 16] {
     mask[..4].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
     mask[4..].copy_from_slice(transaction);
     mask
-}
-
-fn map(address: SocketAddr, transaction: &TransactionId) -> Vec<u8> {
-    let mask = mask(transaction);
-    let (family, octets) = match address.ip().to_canonical() {
-        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (2, ip.octets().to_vec()),
-    };
-    let mut value = vec![0, family];
-    value.extend(xor(&address.port().to_be_bytes(), &mask));
-    value.extend(xor(&octets, &mask));
-    value
 }
 
 fn unmap(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {

@@ -1,8 +1,10 @@
-//! The task behind a dialled connection: a controlling ICE agent with one candidate, and its link.
+//! The task behind a dialled connection: a controlling ICE agent with one candidate, and its link. An edge behind NAT may
+//! show another address than the one it is known by: where its own authentic checks come from.
 
 use std::{
     collections::VecDeque,
     io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -12,14 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Config, Error};
 use crate::{
     Address,
-    address::random_entropy,
+    address::{is_same, random_entropy},
     connection::{CloseReason, Command, Commands, Connection, Limits, LinkId},
     demux::{self, Protocol},
     link::{Ended, Link, Setup},
-    random_token,
     session::Session,
     socket::{Arrival, Intake, Outbox, Outlet, Socket},
-    stun::{self, Check, Class, TransactionId},
+    stun::{self, Check, Class, Role, TransactionId},
 };
 
 /// First wait for the answer to a check; doubles up to [`CHECK_INTERVAL_MAX`] (RFC 8445 §14.2 wants 50 ms between
@@ -40,10 +41,10 @@ const REFUSAL_SILENCE: Duration = Duration::from_secs(1);
 const SILENCE_BEFORE_NUDGE: Duration = Duration::from_secs(1);
 
 /// Checks whose answer is still taken.
-const CHECKS_MAX: usize = 8;
+const CHECKS_MAX: usize = 8 * PATHS_MAX;
 
-/// Characters of our ufrag: 48 bits.
-const UFRAG_LENGTH: usize = 8;
+/// Addresses of the edge: the one it is known by, and where its checks came from.
+const PATHS_MAX: usize = 4;
 
 /// Datagrams, or trains of them, taken with one system call, and system calls a turn.
 const INTAKE_SLOTS: usize = 1;
@@ -52,12 +53,30 @@ const RECEIVES_PER_TURN: usize = 64;
 /// There is one link.
 const ID: LinkId = 0;
 
+/// What the edge must know to check us.
+pub(super) struct Credentials {
+    pub(super) ufrag: String,
+    pub(super) password: String,
+}
+
+/// What a STUN message of the edge says.
+enum Heard {
+    /// It answers a check of ours.
+    Answer,
+    /// It checks us.
+    Check(TransactionId),
+}
+
 pub(super) struct Driver {
     socket: Socket,
     address: Address,
     config: Config,
     setup: Setup,
-    ufrag: String,
+    own: Credentials,
+    /// Where the edge may be; until one of them answers, all are checked.
+    paths: Vec<SocketAddr>,
+    /// Where it is.
+    remote: SocketAddr,
     tie_breaker: u64,
     entropy: Entropy,
     session: Option<Session>,
@@ -73,15 +92,23 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(socket: Socket, address: Address, config: Config, setup: Setup) -> Result<Self, Error> {
+    pub(super) fn new(
+        socket: Socket,
+        address: Address,
+        own: Credentials,
+        config: Config,
+        setup: Setup,
+    ) -> Result<Self, Error> {
         let now = Instant::now();
         let (commander, commands) = mpsc::unbounded_channel();
         Ok(Self {
             socket,
+            paths: vec![address.socket],
+            remote: address.socket,
             address,
+            own,
             config,
             setup,
-            ufrag: random_token(UFRAG_LENGTH).map_err(io::Error::other)?,
             tie_breaker: getrandom::u64().map_err(io::Error::other)?,
             entropy: random_entropy().map_err(io::Error::other)?,
             session: None,
@@ -149,16 +176,31 @@ impl Driver {
 
     fn receive(&mut self, intake: &mut Intake, now: Instant) {
         let silence = now.saturating_duration_since(self.heard);
-        let Self { socket, address, session, checks, heard, .. } = self;
-        let (mut is_answered, mut is_refused) = (false, false);
+        let Self { socket, address, own, paths, remote, session, checks, heard, outbox, .. } = self;
+        let (mut is_answered, mut is_refused, mut is_shown) = (false, false, false);
         for _ in 0..RECEIVES_PER_TURN {
             let mut arrive = |arrival: Arrival<'_>| match demux::protocol(arrival.bytes) {
-                Some(Protocol::Stun) if answers(arrival.bytes, &address.password, checks) => {
-                    *heard = now;
-                    is_answered = true;
-                }
+                Some(Protocol::Stun) => match listen(arrival.bytes, address, own, checks) {
+                    Some(Heard::Answer) if paths.iter().any(|path| is_same(*path, arrival.from)) => {
+                        if session.is_none() && !is_answered {
+                            *remote = arrival.from;
+                        }
+                        *heard = now;
+                        is_answered = true;
+                    }
+                    Some(Heard::Check(transaction)) if session.is_none() => {
+                        if !paths.iter().any(|path| is_same(*path, arrival.from)) && paths.len() < PATHS_MAX {
+                            paths.push(arrival.from);
+                        }
+                        is_shown = true;
+                        let answer = stun::success(transaction, arrival.from, &own.password);
+                        outbox.push(socket, arrival.from, None, &answer);
+                    }
+                    _ => {}
+                },
                 Some(Protocol::Dtls)
-                    if session.as_mut().is_some_and(|session| session.handle(arrival.bytes, now)) =>
+                    if is_same(arrival.from, *remote)
+                        && session.as_mut().is_some_and(|session| session.handle(arrival.bytes, now)) =>
                 {
                     *heard = now;
                 }
@@ -183,6 +225,11 @@ impl Driver {
         if is_refused || self.outbox.take_refused() {
             self.is_refused = true;
             self.check_at = self.check_at.min(now + REFUSAL_INTERVAL);
+        }
+        if is_shown && self.session.is_none() {
+            // It has opened its NAT just now (RFC 8445 §7.3.1.4).
+            self.check_at = now;
+            self.check_interval = CHECK_INTERVAL_MIN;
         }
         if is_answered {
             self.is_refused = false;
@@ -210,19 +257,23 @@ impl Driver {
     }
 
     fn check(&mut self, now: Instant) {
-        let mut transaction = TransactionId::default();
-        if getrandom::fill(&mut transaction).is_ok() {
+        let paths = if self.session.is_some() { vec![self.remote] } else { self.paths.clone() };
+        for path in paths {
+            let mut transaction = TransactionId::default();
+            if getrandom::fill(&mut transaction).is_err() {
+                continue;
+            }
             let check = Check {
                 transaction,
                 their_ufrag: &self.address.ufrag,
-                our_ufrag: &self.ufrag,
+                our_ufrag: &self.own.ufrag,
                 // A host candidate's (RFC 8445 §5.1.2.1); with one candidate it orders nothing.
                 priority: 0x7E00_01FF,
                 tie_breaker: self.tie_breaker,
                 use_candidate: true,
             };
             let request = stun::request(&check, &self.address.password);
-            self.outbox.push(&self.socket, self.address.socket, None, &request);
+            self.outbox.push(&self.socket, path, None, &request);
             self.checks.push_back(transaction);
             if self.checks.len() > CHECKS_MAX {
                 self.checks.pop_front();
@@ -239,9 +290,9 @@ impl Driver {
 
     fn pump(&mut self, now: Instant) {
         self.outbox.flush(&self.socket);
-        let Self { socket, outbox, session, address, .. } = self;
+        let Self { socket, outbox, session, remote, .. } = self;
         if let Some(session) = session.as_mut().filter(|_| outbox.is_empty()) {
-            let to = address.socket;
+            let to = *remote;
             session.pump(to, now, &mut Outlet { outbox, socket, to, from: None });
             outbox.flush(socket);
         }
@@ -264,18 +315,31 @@ impl Driver {
             send_bytes_max: self.config.send_bytes_max,
             inbox_bytes_max: self.config.inbox_bytes_max,
         };
-        let port = session.take_opened(limits, self.address.socket)?;
+        let port = session.take_opened(limits, self.remote)?;
         Some(Ok(Connection::new(ID, port, self.commander.clone())))
     }
 }
 
-/// Whether `datagram` is the authentic answer to one of `checks`.
-fn answers(datagram: &[u8], password: &str, checks: &VecDeque<TransactionId>) -> bool {
-    stun::Message::parse(datagram).is_ok_and(|message| {
-        message.class == Class::Success
-            && checks.contains(&message.transaction)
-            && message.is_authentic(password)
-    })
+/// What an authentic message of the edge says.
+fn listen(
+    datagram: &[u8],
+    address: &Address,
+    own: &Credentials,
+    checks: &VecDeque<TransactionId>,
+) -> Option<Heard> {
+    let message = stun::Message::parse(datagram).ok()?;
+    match message.class {
+        Class::Success if checks.contains(&message.transaction) => {
+            message.is_authentic(&address.password).then_some(Heard::Answer)
+        }
+        Class::Request if matches!(message.role, Some(Role::Controlled(_))) => {
+            let (ours, theirs) = message.username?.split_once(':')?;
+            let is_edges =
+                ours == own.ufrag && theirs == address.ufrag && message.is_authentic(&own.password);
+            is_edges.then_some(Heard::Check(message.transaction))
+        }
+        _ => None,
+    }
 }
 
 /// Resolves when nobody waits for the connection to open any more; never once it is open.

@@ -19,6 +19,7 @@ use super::{
     neighbours::{Neighbours, Stray},
     roster::{PeerKey, Roster, Verdict},
     slots::{Slot, Slots, Stage, index_of},
+    traversal::Carrier,
     wheel::Wheel,
 };
 use crate::{
@@ -72,6 +73,7 @@ pub(super) struct Driver {
     counts: Arc<Counts>,
     slots: Slots,
     neighbours: Neighbours,
+    carrier: Carrier,
     roster: Roster,
     admission: Admission,
     /// Links that have not returned a cookie, oldest first; may name some that have or are gone.
@@ -96,6 +98,7 @@ impl Driver {
         accept: mpsc::Sender<Connection>,
         counts: Arc<Counts>,
         neighbours: Neighbours,
+        carrier: Carrier,
     ) -> Self {
         let now = Instant::now();
         let (commander, commands) = mpsc::unbounded_channel();
@@ -110,6 +113,7 @@ impl Driver {
             counts,
             slots: Slots::default(),
             neighbours,
+            carrier,
             roster: Roster::default(),
             unproven: VecDeque::new(),
             unproven_count: 0,
@@ -128,7 +132,12 @@ impl Driver {
         let socket = self.socket.clone();
         let mut intake = Intake::new(INTAKE_SLOTS);
         loop {
-            let due = self.timers.next().map_or(self.housekeeping_at, |at| at.min(self.housekeeping_at));
+            let due = self
+                .timers
+                .next()
+                .into_iter()
+                .chain(self.carrier.due())
+                .fold(self.housekeeping_at, Instant::min);
             let pause = due.min(self.read_at).saturating_duration_since(Instant::now());
             if !pause.is_zero() && self.is_dense {
                 // The thread itself, which is ours alone: the runtime would wake for every datagram.
@@ -140,6 +149,7 @@ impl Driver {
                 _ = &mut stopped => break,
                 command = self.commands.recv() => asked = command,
                 datagram = self.neighbours.recv() => stray = datagram,
+                () = self.carrier.woken() => {}
                 _ = socket.readable() => {}
                 _ = socket.writable(), if !self.outbox.is_empty() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
@@ -217,26 +227,41 @@ impl Driver {
             let slots = &self.slots;
             self.unproven.retain(|id| slots.get(*id).is_some_and(|slot| slot.stage == Stage::Unproven));
         }
+        let Self { carrier, socket, outbox, .. } = self;
+        carrier.take_due(now, |to, request| answer(outbox, socket, to, None, request));
     }
 
     fn arrive(&mut self, mut arrival: Arrival<'_>, now: Instant) {
         match demux::protocol(arrival.bytes) {
-            Some(Protocol::Stun) => self.check(&arrival, now),
+            Some(Protocol::Stun) => self.hear(&arrival, now),
             Some(Protocol::Dtls) => self.deliver(&mut arrival, now),
             None => {}
         }
     }
 
-    /// The ICE-lite agent: answers a check that knows the password, and notes who is where.
-    fn check(&mut self, arrival: &Arrival<'_>, now: Instant) {
+    fn hear(&mut self, arrival: &Arrival<'_>, now: Instant) {
         let Ok(message) = stun::Message::parse(arrival.bytes) else { return };
-        if message.class != Class::Request || !message.is_authentic(&self.config.password) {
-            return;
+        match message.class {
+            // Anybody may ask where it is seen: edges behind NAT and their viewers do.
+            Class::Request if message.is_plain() => {
+                let told = stun::binding_success(message.transaction, arrival.from);
+                self.answer(arrival, &told);
+            }
+            Class::Request if message.is_authentic(&self.config.password) => {
+                self.check(&message, arrival, now);
+            }
+            Class::Success => self.carrier.answered(&message, arrival.from),
+            _ => {}
         }
+    }
+
+    /// The ICE agent, which is always controlled: answers a check that knows the password, and notes who is where.
+    fn check(&mut self, message: &stun::Message<'_>, arrival: &Arrival<'_>, now: Instant) {
         let names = message.username.and_then(|name| name.split_once(':'));
         let Some((_, theirs)) = names.filter(|(ours, _)| *ours == self.config.ufrag) else { return };
         let answer = match message.role {
             Some(Role::Controlling(tie_breaker)) => {
+                self.carrier.heard(theirs);
                 let key = PeerKey { ufrag: theirs.into(), tie_breaker };
                 if !self.roster.has_link(&key)
                     && self.neighbours.pass_check(&key, arrival.from, arrival.to, arrival.bytes)
@@ -251,7 +276,7 @@ impl Driver {
             Some(Role::Controlled(_)) => stun::role_conflict(message.transaction, &self.config.password),
             None => return,
         };
-        self.outbox_push(arrival.from, arrival.to, &answer);
+        self.answer(arrival, &answer);
     }
 
     /// Notes a check in the roster. Says whether to answer it.
@@ -453,12 +478,8 @@ impl Driver {
         self.counts.all.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn outbox_push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
-        // Answers are the first to go when the kernel takes no more: peers ask again.
-        if self.outbox.is_empty() {
-            self.outbox.push(&self.socket, to, from, datagram);
-            self.outbox.flush(&self.socket);
-        }
+    fn answer(&mut self, arrival: &Arrival<'_>, datagram: &[u8]) {
+        answer(&mut self.outbox, &self.socket, arrival.from, arrival.to, datagram);
     }
 
     fn shut_down(mut self) {
@@ -472,5 +493,13 @@ impl Driver {
         }
         self.counts.all.fetch_sub(self.slots.len(), Ordering::Relaxed);
         self.counts.proven.fetch_sub(self.slots.len() - self.unproven_count, Ordering::Relaxed);
+    }
+}
+
+/// Sends what is the first to go when the kernel takes no more: peers ask again.
+fn answer(outbox: &mut Outbox, socket: &Socket, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
+    if outbox.is_empty() {
+        outbox.push(socket, to, from, datagram);
+        outbox.flush(socket);
     }
 }

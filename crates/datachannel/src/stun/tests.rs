@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{write::Writer, *};
 
 const PASSWORD: &str = "VOkJxbRl1RmTxUk/WvJxBt";
 const TRANSACTION: TransactionId = [0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae];
@@ -116,6 +116,45 @@ fn what_we_write_we_read() {
     let refusal = role_conflict(TRANSACTION, PASSWORD);
     let message = Message::parse(&refusal).unwrap();
     assert_eq!((message.class, message.error_code), (Class::Error, Some(487)));
+}
+
+#[test]
+fn the_controlled_side_checks_and_nominates_nothing() {
+    let check = Check {
+        transaction: TRANSACTION,
+        their_ufrag: "evtj",
+        our_ufrag: "h6vY",
+        priority: 0x6e00_01ff,
+        tie_breaker: 0x932f_f9b1_5126_3b36,
+        use_candidate: true,
+    };
+    let request = controlled_request(&check, PASSWORD);
+    let (ours, sample) = (Message::parse(&request).unwrap(), sample_request());
+    let sample = Message::parse(&sample).unwrap();
+    assert_eq!((ours.role, ours.username, ours.use_candidate), (sample.role, sample.username, false));
+    assert!(ours.is_authentic(PASSWORD) && !ours.is_plain() && !sample.is_plain());
+}
+
+#[test]
+fn where_one_is_seen_is_told_in_less_than_three_times_the_bytes() {
+    let request = binding_request(TRANSACTION);
+    assert_eq!(request.len(), 20);
+    let message = Message::parse(&request).unwrap();
+    assert!(message.class == Class::Request && message.is_plain());
+    for (from, bytes) in [("192.0.2.1:32853", 40), ("[2001:db8::1]:32853", 52)] {
+        let answer = binding_success(TRANSACTION, from.parse().unwrap());
+        assert_eq!(answer.len(), bytes);
+        assert!(answer.len() <= 3 * request.len());
+        let message = Message::parse(&answer).unwrap();
+        assert_eq!((message.class, message.transaction), (Class::Success, TRANSACTION));
+        assert_eq!(message.mapped, Some(from.parse().unwrap()));
+        assert!(message.is_plain() && answer[answer.len() - 8..][..2] == FINGERPRINT.to_be_bytes());
+        // XOR-MAPPED-ADDRESS as RFC 5769 §2.2 has it.
+        if bytes == 40 {
+            let sample = sample_ipv4_response();
+            assert_eq!(answer[20..32], sample[36..48]);
+        }
+    }
 }
 
 #[test]
