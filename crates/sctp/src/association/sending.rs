@@ -31,12 +31,17 @@ impl Association {
         self.write_replies(&mut writer, room);
         if self.state != State::Closed {
             let has_data = self.is_sending() && self.may_send(now);
-            if self.arrived.is_due(now) || (has_data && self.arrived.is_pending()) {
+            let is_telling = self.arrived.is_due(now) || (has_data && self.arrived.is_pending());
+            // What has no place beside the rest leaves with the next packet.
+            let has_told = !is_telling || has_place(&writer, self.sack_bytes(room), room);
+            if is_telling && has_told {
                 self.write_sack(&mut writer);
             }
             self.write_forward(&mut writer, room);
-            self.write_reset(&mut writer, now);
-            if has_data {
+            if has_place(&writer, RESET_BYTES + STREAM_BYTES * usize::from(self.config.streams), room) {
+                self.write_reset(&mut writer, now);
+            }
+            if has_data && has_told {
                 self.write_data(&mut writer, room, now);
             }
         }
@@ -111,6 +116,12 @@ impl Association {
                 _ => {}
             }
         }
+    }
+
+    /// Bytes of the SACK that is next; it leaves gaps out that a packet of its own has no room for.
+    fn sack_bytes(&self, room: usize) -> usize {
+        let entries = self.arrived.gaps().count() + self.arrived.duplicates().len();
+        (SACK_BYTES + 4 * entries).min(room)
     }
 
     /// Tells the peer what was given up (RFC 3758 §3.5). What `room` has no place for waits for the next packet.
@@ -340,6 +351,15 @@ const SKIPPED_MAX: usize = 64;
 
 /// Bytes of an entry of I-FORWARD-TSN (RFC 8260 §2.3.1); one of FORWARD-TSN has half as many.
 const SKIPPED_BYTES: usize = 8;
+
+/// Bytes of a SACK without blocks (RFC 9260 §3.3.4).
+const SACK_BYTES: usize = 16;
+
+/// Bytes of a RE-CONFIG that resets streams (RFC 6525 §4.1), without them, beside those with the answers that may wait.
+const RESET_BYTES: usize = 20 + 4 * 16;
+
+/// Bytes of a stream in it.
+const STREAM_BYTES: usize = 2;
 
 /// A packet has place for so many bytes more, or nothing in it that could leave without them.
 fn has_place(writer: &Writer<'_>, bytes: usize, room: usize) -> bool {

@@ -249,6 +249,34 @@ fn a_flood_of_heartbeats_is_answered_with_no_more_than_it_sent() {
     }
 }
 
+/// Each is within its bound, and together they were not. Found by the `association` fuzz target.
+#[test]
+fn answers_acknowledgements_and_resets_leave_in_no_packet_that_is_too_long() {
+    let config = Config { streams: 300, ..Config::default() };
+    let fields = millstream_sctp::wire::InitFields { inbound: 300, outbound: 300, ..all() };
+    for length in [8, 500, 1_000] {
+        let mut forged = Forged::opened(&config, &fields);
+        for stream in 0..300 {
+            forged.association.reset(stream).unwrap();
+        }
+        let content = vec![1; length];
+        let answers = forged.say(|writer| {
+            writer.heartbeat(&content);
+            for number in 0..400 {
+                writer.data(&Data {
+                    sequence: Sequence::Mid { mid: number, fsn: 1 },
+                    ..data(FIRST_TSN + 2 * number, 1, 0, false, false, b"x")
+                });
+            }
+            writer.reset_request(FIRST_TSN, 0, FIRST_TSN + 10_000, []);
+        });
+        assert!(answers.len() >= 2, "{} packets", answers.len());
+        let longest = answers.iter().map(Vec::len).max();
+        assert!(longest <= Some(config.packet_bytes_min), "{longest:?} bytes");
+        assert!(forged.answers().is_empty());
+    }
+}
+
 #[test]
 fn a_flood_of_unknown_chunks_and_errors_is_bounded() {
     let config = Config::default();
