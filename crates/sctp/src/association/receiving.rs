@@ -80,7 +80,9 @@ impl Association {
             return;
         }
         self.arrived.skip_to(cumulative);
-        self.assembly.skip_to(cumulative);
+        // Further than was asked for when what had come beyond joins it: whatever of that is not in a message by now has
+        // lost its beginning, and no later FORWARD-TSN is news.
+        self.assembly.skip_to(self.arrived.cumulative());
         for skipped in forward.skipped() {
             if skipped.stream >= self.config.streams {
                 continue;

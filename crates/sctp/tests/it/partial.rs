@@ -198,3 +198,35 @@ fn what_the_peer_has_given_up_takes_no_room() {
         }
     }
 }
+
+/// What the peer gives up first joins what had come of the same message: the rest of its TSNs are no news any more, and
+/// what was held of it has nothing left to wait for. Found by the `association` fuzz target.
+#[test]
+fn what_was_held_of_a_message_given_up_one_chunk_at_a_time_takes_no_room() {
+    let config = Config::default();
+    for is_unordered in [false, true] {
+        let mut forged = Forged::opened(&config, &plain());
+        let payload = [1; 1_000];
+        let part = |place: u32| Data {
+            is_unordered,
+            ..data(FIRST_TSN + place, 1, 0, place == 0, place == 3, &payload)
+        };
+        for place in [0, 2, 3] {
+            let _ = forged.say(|writer| writer.data(&part(place)));
+        }
+        // Begun and whole but for what comes next: this one goes on.
+        let begun = Data { is_unordered: true, ..data(FIRST_TSN + 4, 2, 0, true, false, b"one ") };
+        let _ = forged.say(|writer| writer.data(&begun));
+        let mut answers = Vec::new();
+        for place in [1, 3] {
+            let skipped = (!is_unordered).then_some((1, 0));
+            answers.extend(forged.say(|writer| writer.forward_tsn(FIRST_TSN + place, skipped)));
+        }
+        let end = Data { is_unordered: true, ..data(FIRST_TSN + 5, 2, 0, false, true, b"more") };
+        answers.extend(forged.say(|writer| writer.data(&end)));
+        assert_eq!(forged.association.recv().unwrap().bytes, b"one more"[..]);
+        answers.extend(forged.say(|writer| writer.data(&end)));
+        answers.extend(forged.wait(SECOND));
+        assert_eq!(window_told(&answers), config.receive_window_bytes, "unordered: {is_unordered}");
+    }
+}
