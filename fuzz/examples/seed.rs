@@ -12,6 +12,9 @@ use millstream_sctp::{
 };
 use serde_json::Value;
 
+#[path = "seed/pairs.rs"]
+mod pairs;
+
 fn main() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("../docs/protocol/vectors/wire.json")).unwrap();
@@ -27,6 +30,7 @@ fn main() {
     playlists(&root, &keep);
     datagrams(&keep);
     associations(&keep);
+    pairs::keep_all(&keep);
     scripts(&keep);
 }
 
@@ -383,7 +387,9 @@ fn datagrams(keep: &dyn Fn(&str, &str, &[u8])) {
     ]
     .concat();
     keep("datagram", "dtls-client-hello", &hello);
-    keep("datagram", "dtls-application", &[23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2, 1, 2]);
+    let finished = [23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2, 1, 2];
+    keep("datagram", "dtls-two-records", &[&hello[..], &finished].concat());
+    keep("datagram", "dtls-application", &finished);
     let data = [
         &[0; 12][..],
         &[0, 3, 0, 20, 0, 0, 0, 5, 0, 1, 0, 0, 0, 0, 0, 53, 1, 2, 3, 4],

@@ -77,4 +77,26 @@ pub(crate) fn datagram(data: &[u8]) {
         assert!(!(records.is_client_hello && records.is_cookie_request));
         assert!(data.len() > DATAGRAM_BYTES_MAX || of == Some(Protocol::Dtls));
     }
+    apart(data);
+}
+
+/// The records of a datagram, which are opened one by one: those that fit, in order, and all of them when they were
+/// let in.
+fn apart(data: &[u8]) {
+    let seen: Vec<records::Seen<'_>> = records::each(data).collect();
+    assert!(seen.iter().all(|record| record.bytes.len() >= records::HEADER_BYTES && record.number < 1 << 48));
+    let whole: Vec<u8> = seen.iter().flat_map(|record| record.bytes).copied().collect();
+    assert!(data.starts_with(&whole), "a record is left out, or comes twice");
+    let mut opened = data.to_vec();
+    let in_place: Vec<&mut [u8]> = records::each_mut(&mut opened).collect();
+    assert!(in_place.iter().map(|record| &**record).eq(seen.iter().map(|record| record.bytes)));
+    let hello = records::client_hello_bytes(data);
+    assert!(hello.is_none_or(|bytes| bytes < 1 << 24));
+    if let Some(records) = records::scan(data) {
+        assert_eq!(whole, data, "what was let in holds nothing but records");
+        let handshake = seen.iter().filter(|record| record.kind == records::HANDSHAKE);
+        assert_eq!(records.handshake_bytes, handshake.map(|record| record.bytes.len()).sum::<usize>());
+        // One that says how long it will be says first what it is.
+        assert!(hello.is_none() || records.is_client_hello);
+    }
 }

@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod association;
 mod cache;
 mod datachannel;
 mod door;
@@ -104,6 +105,8 @@ targets! {
     sctp_packet = sctp::packet, 10_000;
     /// Messages about data channels: bounded, one form.
     dcep = sctp::dcep, 20_000;
+    /// Two associations among losses and forgeries: nothing grows or storms, and what honest peers send arrives.
+    association = association::association, 3_000;
     /// A lane of an edge: window, cap and queues hold whatever a viewer says.
     lane = lane::lane, 80;
     /// An edge's cache: the bound holds, and only what was signed is visible.

@@ -122,7 +122,7 @@ macro_rules! replays {
 replays! {
     frame feed signed chain tracker_message ticket
     rtmp_connection rtmp_messages rtmp_values rtmp_media segmenter_setup segmenter
-    playlist playlist_url stun datagram sctp_packet dcep
+    playlist playlist_url stun datagram sctp_packet dcep association
     lane cache swarm door door_message ledger
 }
 
