@@ -126,7 +126,7 @@ async fn a_server_that_says_nothing_is_given_up() {
 #[tokio::test]
 async fn a_viewer_is_believed_in_nothing_that_cannot_be() {
     let edge = bind(1);
-    let reach = |viewer| edge.traversal().reach(viewer).err();
+    let reach = |viewer| edge.traversal().reach("session", viewer).err();
     let good: SocketAddr = "127.0.0.1:9".parse().unwrap();
     for bad in [
         "0.0.0.0:9",
@@ -159,7 +159,7 @@ async fn checks_say_who_checks_whom_and_end_with_the_listener() {
     let edge = bind(1);
     let viewer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let told = candidates(&[viewer.local_addr().unwrap()]);
-    let outcome = edge.traversal().reach(told.clone()).unwrap();
+    let outcome = edge.traversal().reach("session", told.clone()).unwrap();
     let mut request = [0; 512];
     let (length, from) = timeout(PATIENCE, viewer.recv_from(&mut request)).await.unwrap().unwrap();
     assert_eq!(from, edge.local_addr(), "from the one port");
@@ -194,7 +194,7 @@ async fn reach(cores: usize, maps_per_destination: bool) {
     let start = Instant::now();
     // The address that the gate has for it, and one where nobody is.
     told.candidates = vec!["127.0.0.1:9".parse().unwrap(), gate.towards(seen).await];
-    let outcome = edge.traversal().reach(told).unwrap();
+    let outcome = edge.traversal().reach("session", told).unwrap();
     assert_eq!(timeout(PATIENCE, outcome).await.unwrap(), Outcome::Reached);
     let edge_side = timeout(PATIENCE, edge.accept()).await.unwrap().unwrap();
     let viewer_side = timeout(PATIENCE, dialling).await.unwrap().unwrap().unwrap();

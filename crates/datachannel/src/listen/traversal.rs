@@ -120,21 +120,26 @@ impl Traversal {
         })
     }
 
-    /// Sends checks to where a viewer says that it is, for 8 s, until its own has come in. What the same viewer (by its
-    /// user name fragment) said before is replaced. At most 256 viewers are tried at once, where the oldest gives way,
-    /// and 200 checks leave in a second. The future tells how it ended; dropping it changes nothing.
+    /// Sends checks to where a viewer says that it is, for 8 s, until its own has come in. `session` names who says so,
+    /// which must be vouched for: it has one attempt at a time, and what it says later replaces what it said before. At
+    /// most 256 are tried at once, where the oldest gives way, and 200 checks leave in a second. The future tells how it
+    /// ended; dropping it changes nothing.
     ///
     /// # Errors
     ///
     /// When what it says cannot be right: a viewer's word is believed in nothing.
-    pub fn reach(&self, viewer: Candidates) -> Result<impl Future<Output = Outcome> + use<>, Error> {
+    pub fn reach(
+        &self,
+        session: &str,
+        viewer: Candidates,
+    ) -> Result<impl Future<Output = Outcome> + use<>, Error> {
         let viewer = self.shared.check(viewer)?;
         let mut state = self.shared.open_state().ok_or(Error::Closed)?;
         state.made += 1;
         let (end, ended) = oneshot::channel();
         let id = state.made;
         state.reaches.insert(id, end);
-        state.schedule.reach(id, viewer, Instant::now());
+        state.schedule.reach(id, session, viewer, Instant::now());
         drop(state);
         self.shared.wake();
         Ok(async { ended.await.unwrap_or(Outcome::Closed) })

@@ -73,6 +73,8 @@ struct Query {
 /// A viewer. Those that were given last are last.
 struct Remote {
     id: u64,
+    /// Who wants it.
+    owner: Box<str>,
     viewer: Arc<Candidates>,
     until: Instant,
     /// When the next round leaves, or should have.
@@ -117,27 +119,43 @@ impl Schedule {
         self.queries.retain(|query| query.transaction != *transaction);
     }
 
-    /// Sends checks to `viewer`, in the place of those to another one of its name, if there are any. The oldest gives
-    /// way when there are too many. `id` names this call.
-    pub(super) fn reach(&mut self, id: u64, viewer: Candidates, now: Instant) {
-        if let Some(before) = self.take(&viewer.ufrag) {
-            self.outputs.push_back(Output::Ended { id: before, outcome: Outcome::Replaced });
+    /// Sends checks to `viewer` as `owner` wants, in the place of those that it wanted before, if there are any. The
+    /// oldest gives way when there are too many. `id` names this call.
+    pub(super) fn reach(&mut self, id: u64, owner: &str, viewer: Candidates, now: Instant) {
+        let place = self.remotes.iter().position(|remote| *remote.owner == *owner);
+        let before = place.and_then(|place| self.remotes.remove(place));
+        if let Some(before) = &before {
+            self.outputs.push_back(Output::Ended { id: before.id, outcome: Outcome::Replaced });
         }
         if self.remotes.len() >= REMOTES_MAX
             && let Some(oldest) = self.remotes.pop_front()
         {
             self.outputs.push_back(Output::Ended { id: oldest.id, outcome: Outcome::GaveWay });
         }
-        let (viewer, until) = (Arc::new(viewer), now + REMOTE_LIFE);
-        self.remotes.push_back(Remote { id, viewer, until, at: now, rounds: 0, checked: 0 });
+        self.remotes.push_back(Remote {
+            id,
+            owner: owner.into(),
+            viewer: Arc::new(viewer),
+            until: now + REMOTE_LIFE,
+            at: now,
+            // What it has had counts: saying something new again and again brings nobody more than a share.
+            rounds: before.map_or(0, |before| before.rounds + usize::from(before.checked > 0)),
+            checked: 0,
+        });
     }
 
     /// An authentic check of the viewer `ufrag` has come in: it needs none of ours. Says whether it had any.
     pub(super) fn heard(&mut self, ufrag: &str) -> bool {
-        let reached = self.take(ufrag).map(|id| Output::Ended { id, outcome: Outcome::Reached });
-        let before = self.outputs.len();
-        self.outputs.extend(reached);
-        self.outputs.len() > before
+        let before = self.remotes.len();
+        let Self { remotes, outputs, .. } = self;
+        remotes.retain(|remote| {
+            let is_reached = remote.viewer.ufrag == ufrag;
+            if is_reached {
+                outputs.push_back(Output::Ended { id: remote.id, outcome: Outcome::Reached });
+            }
+            !is_reached
+        });
+        remotes.len() < before
     }
 
     /// The next thing to do, until there is none.
@@ -211,11 +229,6 @@ impl Schedule {
         let gained = u32::try_from(gained).unwrap_or(u32::MAX);
         self.tokens = self.tokens.saturating_add(gained).min(CHECKS_AT_ONCE);
         self.filled = if self.tokens == CHECKS_AT_ONCE { now } else { self.filled + interval * gained };
-    }
-
-    fn take(&mut self, ufrag: &str) -> Option<u64> {
-        let place = self.remotes.iter().position(|remote| remote.viewer.ufrag == ufrag)?;
-        self.remotes.remove(place).map(|remote| remote.id)
     }
 }
 
@@ -313,7 +326,7 @@ mod tests {
     fn a_viewer_is_checked_at_each_address_for_eight_seconds() {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
-        schedule.reach(5, viewer("abcd", 1..3), start);
+        schedule.reach(5, "one", viewer("abcd", 1..3), start);
         let done = run(&mut schedule, start, Duration::from_secs(60));
         let rounds = [0, 50, 100, 200, 400].into_iter().chain((900..8_000).step_by(500));
         let expected: Vec<_> = rounds.flat_map(|at| [(at, 1), (at, 2)]).collect();
@@ -326,7 +339,7 @@ mod tests {
     fn its_own_check_ends_ours() {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
-        schedule.reach(5, viewer("abcd", 1..2), start);
+        schedule.reach(5, "one", viewer("abcd", 1..2), start);
         assert_eq!(checks(&run(&mut schedule, start, 60 * MS)), [(0, 1), (50, 1)]);
         assert!(!schedule.heard("efgh"));
         assert!(schedule.heard("abcd"));
@@ -340,12 +353,32 @@ mod tests {
     fn what_it_says_later_takes_the_place_of_what_it_said_before() {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
-        schedule.reach(5, viewer("abcd", 1..2), start);
+        schedule.reach(5, "one", viewer("abcd", 1..2), start);
         assert_eq!(checks(&run(&mut schedule, start, 10 * MS)), [(0, 1)]);
-        schedule.reach(6, viewer("abcd", 2..4), start + 20 * MS);
+        schedule.reach(6, "one", viewer("abcd", 2..4), start + 20 * MS);
+        schedule.reach(7, "other", viewer("abcd", 9..10), start + 20 * MS);
         let done = run(&mut schedule, start + 20 * MS, 60 * MS);
         assert_eq!(done[0].1, Output::Ended { id: 5, outcome: Outcome::Replaced });
-        assert_eq!(checks(&done), [(0, 2), (0, 3), (50, 2), (50, 3)]);
+        assert_eq!(checks(&done), [(0, 9), (0, 2), (0, 3), (50, 9), (50, 2), (50, 3)]);
+        assert!(schedule.heard("abcd"));
+        assert!(schedule.is_idle(), "whoever wanted it");
+    }
+
+    #[test]
+    fn nobody_gets_more_than_a_share_by_saying_something_new_all_the_time() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let mut late = 0;
+        for n in 0..200 {
+            let now = start + u32::try_from(n).unwrap() * 10 * MS;
+            schedule.reach(n, "restless", viewer(format!("ufrag{n}"), 1..9), now);
+            if n % 10 == 0 {
+                schedule.reach(1_000 + n, &n.to_string(), viewer(format!("patient{n}"), 100..101), now);
+            }
+            late += checks(&run(&mut schedule, now, MS)).iter().filter(|(_, port)| *port == 100).count();
+        }
+        // The first rounds of twenty that came one after another: at once, and four more in 400 ms.
+        assert!(late >= 5 * 16, "{late}");
     }
 
     #[test]
@@ -353,7 +386,7 @@ mod tests {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
         for n in 0..=u64::try_from(REMOTES_MAX).unwrap() {
-            schedule.reach(n, viewer(format!("ufrag{n}"), 1..2), start);
+            schedule.reach(n, &n.to_string(), viewer(format!("ufrag{n}"), 1..2), start);
         }
         assert_eq!(schedule.remotes.len(), REMOTES_MAX);
         let gave_way = Output::Ended { id: 0, outcome: Outcome::GaveWay };
@@ -365,7 +398,7 @@ mod tests {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
         for n in 0..u64::try_from(REMOTES_MAX).unwrap() {
-            schedule.reach(n, viewer(format!("ufrag{n}"), 1..9), start);
+            schedule.reach(n, &n.to_string(), viewer(format!("ufrag{n}"), 1..9), start);
         }
         let sent = checks(&run(&mut schedule, start, Duration::from_secs(7)));
         for second in 0..7 {
@@ -381,11 +414,11 @@ mod tests {
         let start = Instant::now();
         let mut schedule = Schedule::new(start);
         for n in 0..20 {
-            schedule.reach(n, viewer(format!("ufrag{n}"), 1..9), start);
+            schedule.reach(n, &n.to_string(), viewer(format!("ufrag{n}"), 1..9), start);
         }
         run(&mut schedule, start, Duration::from_secs(2));
         let late = start + Duration::from_secs(2);
-        schedule.reach(99, viewer("late", 1_000..1_008), late);
+        schedule.reach(99, "late", viewer("late", 1_000..1_008), late);
         let sent = checks(&run(&mut schedule, late, 60 * MS));
         let first: Vec<_> = sent.iter().take(8).map(|(_, port)| *port).collect();
         assert!(first.into_iter().eq(1_000..1_008), "{sent:?}");
