@@ -13,6 +13,13 @@ millstream_service::settings! {
         /// Addresses that viewers reach it by, best first, 1 to 4. Empty: `listen`, and where that is 0.0.0.0 or
         /// [::], the address this machine uses towards the tracker.
         pub public: Vec<SocketAddr> = Vec::new(),
+        /// For a machine at home, behind a router that lets nobody in: the edge finds out where it is seen from outside,
+        /// and opens the way for each viewer that wants to come. No port has to be forwarded for that. Where the log
+        /// warns that the NAT shows each destination another port, forward one all the same, and set `public` instead.
+        pub behind_nat: bool = false,
+        /// With `behind_nat`: servers that tell it where it is seen (STUN), as `host:port`, up to 4; two are enough. They
+        /// are asked before those that the tracker names. Empty: those alone.
+        pub stun: Vec<String> = Vec::new(),
         /// The folder for keys, vouchers and earnings.
         pub data: PathBuf = PathBuf::from("data/edge"),
         /// The tracker's URL: `https://…`, or `http://…` for tests.

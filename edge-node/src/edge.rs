@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use millstream_datachannel::{Listener, listen};
 use millstream_lane::Reach;
 use millstream_model::{BitRate, EdgeId, SessionId, TrackerId};
-use millstream_service::{Tasks, Trust, data::Folder, exit, ops, ops::Gate, tasks::Lost};
+use millstream_service::{Spawner, Tasks, Trust, data::Folder, exit, ops, ops::Gate, tasks::Lost};
 use millstream_wire::{
     frame::{Frame, Reason},
     sign::Signer as _,
@@ -30,6 +30,7 @@ use crate::{
     ledger::Ledger,
     link,
     metrics::{Metrics, gauge},
+    nat::{self, Nat},
     outgoing::{AsItIs, Outgoing},
     roster::Roster,
     status::{self, Status},
@@ -51,7 +52,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) folder: Arc<Folder>,
     pub(crate) identity: Identity,
-    pub(crate) address: EdgeAddress,
+    pub(crate) nat: Nat,
+    pub(crate) tasks: Spawner,
     pub(crate) clock: Arc<Clock>,
     pub(crate) store: Arc<Store>,
     pub(crate) ledger: Arc<Ledger>,
@@ -116,7 +118,7 @@ pub struct Addresses {
     pub id: EdgeId,
     /// The UDP socket for viewers.
     pub udp: SocketAddr,
-    /// What the tracker hands out.
+    /// What the tracker hands out; behind NAT, before it is known where the edge is seen.
     pub public: EdgeAddress,
     /// The ops listener.
     pub ops: SocketAddr,
@@ -154,6 +156,7 @@ impl Edge {
     /// As [`Self::load`].
     pub async fn load_with(config: Config, outgoing: Arc<dyn Outgoing>) -> anyhow::Result<Self> {
         link::url(&config.tracker)?;
+        nat::check(&config)?;
         let trust = Trust::load(&config.trust)?;
         let clock = Arc::new(Clock::new());
         let folder = Arc::new(Folder::open(&config.data)?);
@@ -169,7 +172,7 @@ impl Edge {
             ufrag: identity.ufrag.clone(),
             password: identity.password.clone(),
             fingerprint: identity.certificate.fingerprint(),
-            behind_nat: false,
+            behind_nat: config.behind_nat,
             stun: Vec::new(),
         };
         let tasks = Tasks::new();
@@ -201,7 +204,8 @@ impl Edge {
             config,
             folder,
             identity,
-            address,
+            nat: Nat::new(listener.traversal(), address),
+            tasks: tasks.spawner(),
             clock,
             store,
             ledger,
@@ -242,6 +246,9 @@ impl Edge {
         let Self { tasks, listener, ops, shared, wanted, addresses } = self;
         status::routes(ops, &shared).serve(&tasks);
         tasks.spawn_vital("tracker link", link::keep(Arc::clone(&shared), wanted, tasks.drain()));
+        if shared.config.behind_nat {
+            tasks.spawn_until_drain("nat", nat::keep(Arc::clone(&shared)));
+        }
         tasks.spawn_until_drain("book", Arc::clone(&shared.ledger).keep(shared.metrics.clone()));
         let tidy = tasks.spawn_owned("tidy", Arc::clone(&shared.store).keep_tidy());
         let serve = serve(listener, Arc::clone(&shared), tasks.spawner(), tasks.drain());
@@ -273,7 +280,7 @@ impl Edge {
 async fn serve(
     mut listener: Listener,
     shared: Arc<Shared>,
-    tasks: millstream_service::Spawner,
+    tasks: Spawner,
     drain: millstream_service::tasks::Drain,
 ) {
     loop {
@@ -334,7 +341,7 @@ fn listen(config: &Config, identity: &Identity) -> anyhow::Result<Listener> {
     listener.map_err(|error| exit::cannot_listen(config.listen, &error)).context("UDP, for viewers")
 }
 
-/// What viewers are told.
+/// What viewers are told. Behind NAT it may be nothing yet.
 async fn sockets(config: &Config, local: SocketAddr) -> anyhow::Result<Vec<SocketAddr>> {
     if config.public.len() > SOCKETS_MAX {
         anyhow::bail!("`public` names {} addresses; {SOCKETS_MAX} are allowed", config.public.len());
@@ -346,6 +353,11 @@ async fn sockets(config: &Config, local: SocketAddr) -> anyhow::Result<Vec<Socke
         return Ok(vec![local]);
     }
     let own = link::own_address(&config.tracker, local).await;
-    let own = own.context("which address viewers reach this edge by is not known: set `public`")?;
-    Ok(vec![SocketAddr::new(own, local.port())])
+    match own {
+        Ok(own) => Ok(vec![SocketAddr::new(own, local.port())]),
+        Err(_) if config.behind_nat => Ok(Vec::new()),
+        Err(error) => {
+            Err(error.context("which address viewers reach this edge by is not known: set `public`"))
+        }
+    }
 }

@@ -20,6 +20,7 @@ mod identity;
 mod ledger;
 mod link;
 mod metrics;
+mod nat;
 mod outgoing;
 pub mod program;
 mod roster;

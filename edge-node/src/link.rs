@@ -12,11 +12,11 @@ use millstream_service::{Trust, tasks::Drain, trust};
 use millstream_wire::{
     session::{Receipt, Registration},
     sign::{Context, Signed, Signer as _},
-    tracker::{Challenge, FromEdge, MESSAGE_BYTES_MAX, ToEdge},
+    tracker::{Challenge, EdgeAddress, FromEdge, MESSAGE_BYTES_MAX, ToEdge},
 };
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 use tokio_tungstenite::{
@@ -24,7 +24,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes, protocol::WebSocketConfig},
 };
 
-use crate::{edge::Shared, identity, store::Source};
+use crate::{edge::Shared, identity, nat, store::Source};
 
 /// A tracker that does not get through its handshake in this time is tried again.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,8 +110,9 @@ struct Link<'a> {
 impl Link<'_> {
     async fn talk(&mut self, wanted: &mut mpsc::Receiver<StreamId>, drain: &Drain) -> anyhow::Result<End> {
         let shared = self.shared;
+        let mut address = shared.nat.address.subscribe();
         let (mut socket, status_every) = tokio::select! {
-            registered = timeout(HANDSHAKE_TIMEOUT, self.register()) => registered.context("no answer")??,
+            registered = timeout(HANDSHAKE_TIMEOUT, self.register(&mut address)) => registered.context("no answer")??,
             () = shared.emptied.notified() => return Ok(End::Done),
         };
         self.was_up = true;
@@ -139,6 +140,10 @@ impl Link<'_> {
                 Some(stream) = wanted.recv() => {
                     say(&mut socket, &FromEdge::Lookup { stream }).await?;
                 }
+                Ok(()) = address.changed() => {
+                    let address = address.borrow_and_update().clone();
+                    say(&mut socket, &FromEdge::Address { address }).await?;
+                }
                 _ = status.tick() => {
                     let message = shared.status(&mut sent);
                     say(&mut socket, &message).await?;
@@ -163,7 +168,10 @@ impl Link<'_> {
         }
     }
 
-    async fn register(&mut self) -> anyhow::Result<(Socket, Duration)> {
+    async fn register(
+        &mut self,
+        address: &mut watch::Receiver<EdgeAddress>,
+    ) -> anyhow::Result<(Socket, Duration)> {
         let shared = self.shared;
         let mut socket = connect(&shared.config.tracker, &shared.trust).await?;
         let challenge = match next(&mut socket).await? {
@@ -176,31 +184,29 @@ impl Link<'_> {
         }
         shared.clock.set(time);
         let key = &shared.identity.key;
-        let proof = Registration {
-            tracker,
-            nonce: nonce.0,
-            edge: key.public(),
-            fingerprint: shared.address.fingerprint,
-        };
+        let address = address.borrow_and_update().clone();
+        let proof =
+            Registration { tracker, nonce: nonce.0, edge: key.public(), fingerprint: address.fingerprint };
         let register = FromEdge::Register {
             proof: Signed::new(proof, Context::None, key),
-            address: shared.address.clone(),
+            address,
             capacity: BitRate(shared.config.capacity),
             viewers_max: shared.config.viewers_max,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         say(&mut socket, &register).await?;
-        let status_ms = match next(&mut socket).await? {
-            ToEdge::Registered { edge, tracker: named, time, status_ms, .. }
+        let (status_ms, stun) = match next(&mut socket).await? {
+            ToEdge::Registered { edge, tracker: named, time, status_ms, stun }
                 if named == tracker && edge == key.public() =>
             {
                 shared.clock.set(time);
-                status_ms
+                (status_ms, stun)
             }
             ToEdge::Error(fault) => bail!("it refuses: {}", fault.message),
             other => bail!("it answered {other:?}"),
         };
         self.registered(tracker);
+        shared.nat.named.send_replace(Some(stun));
         let status_ms = status_ms.clamp(*STATUS_MS.start(), *STATUS_MS.end());
         Ok((socket, Duration::from_millis(u64::from(status_ms))))
     }
@@ -251,7 +257,7 @@ impl Link<'_> {
                 tracing::warn!(code = ?fault.code, "the tracker refuses: {}", fault.message);
             }
             ToEdge::Challenge(_) | ToEdge::Registered { .. } => bail!("it speaks out of turn"),
-            ToEdge::Signal(_) => tracing::debug!("signals are not for an edge that everybody reaches"),
+            ToEdge::Signal(signal) => nat::hear(shared, &signal),
         }
         Ok(None)
     }

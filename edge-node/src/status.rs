@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
@@ -26,6 +27,8 @@ pub struct Status {
     pub began: WallTime,
     /// The tracker, and whether it can be reached.
     pub tracker: TrackerStatus,
+    /// Where viewers reach it.
+    pub address: AddressStatus,
     /// Viewers connected.
     pub viewers: usize,
     /// Viewers it takes at most.
@@ -63,6 +66,17 @@ pub struct TrackerStatus {
     pub id: Option<TrackerId>,
     /// Whether this edge is registered there now.
     pub registered: bool,
+}
+
+/// Where viewers reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AddressStatus {
+    /// Best first. Behind NAT: where it is seen from outside, as soon as that is known.
+    pub sockets: Vec<SocketAddr>,
+    /// It sends something first to each viewer that wants to come.
+    pub behind_nat: bool,
+    /// Its NAT shows each destination another port: few viewers get through.
+    pub varies: bool,
 }
 
 /// What is in memory.
@@ -118,6 +132,11 @@ impl Status {
                 url: shared.config.tracker.clone(),
                 id: *shared.tracker.borrow(),
                 registered: *shared.reach.borrow() != Reach::Out,
+            },
+            address: AddressStatus {
+                sockets: shared.nat.address.borrow().sockets.clone(),
+                behind_nat: shared.config.behind_nat,
+                varies: shared.nat.varies(),
             },
             viewers: shared.viewers.load(Ordering::Relaxed),
             viewers_max: shared.config.viewers_max,

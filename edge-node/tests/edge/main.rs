@@ -6,6 +6,7 @@ mod broadcast;
 mod cost;
 mod keeping;
 mod letting_in;
+mod nat;
 mod origin;
 mod serving;
 mod tracker;

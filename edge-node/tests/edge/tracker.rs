@@ -19,7 +19,7 @@ use millstream_wire::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{broadcast, watch},
     task::{AbortHandle, JoinSet},
 };
 use tokio_tungstenite::tungstenite::{Message, handshake::server};
@@ -37,6 +37,10 @@ pub(crate) struct Seen {
     pub(crate) edge: Option<EdgeId>,
     pub(crate) address: Option<EdgeAddress>,
     pub(crate) statuses: usize,
+    /// What edges have said of where they are, in registering and after that.
+    pub(crate) said: Vec<EdgeAddress>,
+    /// How often one has said that it is reached elsewhere.
+    pub(crate) moves: usize,
     pub(crate) warm: Vec<StreamId>,
     pub(crate) lookups: Vec<StreamId>,
     pub(crate) drained: bool,
@@ -56,6 +60,10 @@ pub(crate) struct Tracker {
     pub(crate) refused: Mutex<BTreeMap<SessionId, bool>>,
     /// Where `demo` comes from is told after the answer to another lookup.
     pub(crate) holds: AtomicBool,
+    /// What edges are told to ask where they are.
+    pub(crate) stun: Mutex<Vec<String>>,
+    /// Said to every edge that is connected.
+    pub(crate) says: broadcast::Sender<ToEdge>,
     running: Mutex<Option<AbortHandle>>,
 }
 
@@ -74,6 +82,8 @@ impl Tracker {
             seen: watch::Sender::default(),
             refused: Mutex::default(),
             holds: AtomicBool::new(false),
+            stun: Mutex::default(),
+            says: broadcast::Sender::new(16),
             running: Mutex::new(None),
         });
         tracker.serve(tasks, listener);
@@ -117,8 +127,16 @@ impl Tracker {
         let say = |message: &ToEdge| Message::text(serde_json::to_string(message).expect("sound"));
         socket.send(say(&ToEdge::Challenge(challenge))).await.ok()?;
         let mut held = None;
+        let mut says = self.says.subscribe();
         loop {
-            let Message::Text(text) = socket.next().await?.ok()? else { continue };
+            let message = tokio::select! {
+                message = socket.next() => message?.ok()?,
+                Ok(said) = says.recv() => {
+                    socket.send(say(&said)).await.ok()?;
+                    continue;
+                }
+            };
+            let Message::Text(text) = message else { continue };
             let answer = match serde_json::from_str(&text).expect("of the protocol") {
                 FromEdge::Register { proof, address, .. } => {
                     let edge = proof.unverified().edge;
@@ -128,6 +146,7 @@ impl Tracker {
                     self.seen.send_modify(|seen| {
                         seen.registered += 1;
                         seen.edge = Some(edge);
+                        seen.said.push(address.clone());
                         seen.address = Some(address);
                     });
                     Some(ToEdge::Registered {
@@ -135,7 +154,7 @@ impl Tracker {
                         tracker: self.key.public(),
                         time: wall(),
                         status_ms: 500,
-                        stun: Vec::new(),
+                        stun: self.stun.lock().expect("sound").clone(),
                     })
                 }
                 FromEdge::Status { warm, .. } => {
@@ -187,7 +206,11 @@ impl Tracker {
                     None
                 }
                 FromEdge::Address { address } => {
-                    self.seen.send_modify(|seen| seen.address = Some(address));
+                    self.seen.send_modify(|seen| {
+                        seen.said.push(address.clone());
+                        seen.address = Some(address);
+                        seen.moves += 1;
+                    });
                     None
                 }
                 FromEdge::Signal(_) => None,

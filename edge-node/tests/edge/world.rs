@@ -102,6 +102,11 @@ impl World {
         config(&self.tracker, self.data.path().into())
     }
 
+    /// The same for another edge, which keeps its things in `data`.
+    pub(crate) fn config_in(&self, data: &tempfile::TempDir) -> Config {
+        config(&self.tracker, data.path().into())
+    }
+
     pub(crate) fn root(&self) -> PublicKey {
         self.origin.broadcast.lock().expect("sound").root.public()
     }
