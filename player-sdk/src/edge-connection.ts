@@ -1,11 +1,12 @@
-// One connection to a public edge: two data channels over one UDP path, without a signalling round trip.
+// One connection to an edge: two data channels over one UDP path, without a signalling round trip.
 //
-//   open     offer (kept), answer (written here), ICE, DTLS, SCTP: six round trips, both channels at once
+//   open     offer (kept), answer (written here), ICE, DTLS, SCTP: four round trips, both channels at once
+//   signal   to an edge behind NAT, one way: where we are, so that it lets us in
 //   control  ordered: everything but media        pieces  unordered: media, each piece as it arrives
 //
 // What the messages mean is the swarm's business.
 
-import { answerSdp, type EdgeAddress, fingerprintOf } from './edge-sdp';
+import { answerSdp, candidateSocket, type EdgeAddress, fingerprintOf, iceOf, iceServers } from './edge-sdp';
 
 export type { EdgeAddress } from './edge-sdp';
 export { SdpError } from './edge-sdp';
@@ -39,6 +40,8 @@ export interface EdgeConnectionOptions {
   readonly onmessage: (channel: Channel, bytes: ArrayBuffer) => void;
   /** It ended after it was open. Called once, and nothing after it. */
   readonly onclose?: (reason: CloseReason) => void;
+  /** The edge is behind NAT and has to be told this. More may follow. */
+  readonly onsignal?: (data: string) => void;
   /** Milliseconds until an open is given up. */
   readonly openTimeoutMs?: number;
   /** One certificate for all edges, so that one hello's claim serves them all. Fresh when absent. */
@@ -56,6 +59,12 @@ export const MESSAGE_BYTES_MAX = 65_600;
 /** A viewer sends requests and vouchers, a few hundred bytes each: a longer queue means that the edge is gone. */
 const SEND_QUEUE_BYTES_MAX = 256 * 1024;
 
+/** Addresses that we are reached by, told to an edge behind NAT; the last ones found are those outside our own NAT. */
+const CANDIDATES_MAX = 8;
+
+/** What is found in this time is told together. */
+const SIGNAL_MS = 50;
+
 const CONTROL: RTCDataChannelInit = { negotiated: true, id: 0, ordered: true };
 const PIECES: RTCDataChannelInit = { negotiated: true, id: 1, ordered: false };
 
@@ -70,15 +79,25 @@ export class EdgeConnection {
 
   /** Opens both channels; fails with `EdgeConnectionError`, or `SdpError` for an address that cannot be used. */
   static async open(address: EdgeAddress, options: EdgeConnectionOptions): Promise<EdgeConnection> {
-    const connection = new EdgeConnection(options);
+    const connection = new EdgeConnection(address, options);
     await connection.#open(address);
     return connection;
   }
 
-  private constructor(options: EdgeConnectionOptions) {
+  private constructor(address: EdgeAddress, options: EdgeConnectionOptions) {
     this.#options = options;
     const certificates = options.certificate === undefined ? [] : [options.certificate];
+    const asked = iceServers(address);
     this.#peer = new RTCPeerConnection({ certificates });
+    const servers: RTCIceServer[] = [];
+    for (const server of asked) {
+      try {
+        this.#peer.setConfiguration({ certificates, iceServers: [...servers, server] });
+        servers.push(server);
+      } catch {
+        // Browsers have hosts and ports that they ask nothing of: Firefox refuses most low ports.
+      }
+    }
     this.#channels = { control: this.#channel('control', CONTROL), pieces: this.#channel('pieces', PIECES) };
     this.#peer.onconnectionstatechange = () => {
       if (this.#peer.connectionState === 'failed') this.#end('remote');
@@ -153,9 +172,31 @@ export class EdgeConnection {
   async #describe(address: EdgeAddress): Promise<void> {
     const offer = await this.#peer.createOffer();
     const answer = answerSdp(address, offer.sdp ?? '');
+    if (address.behind_nat) this.#peer.onicecandidate = this.#signalled(offer.sdp ?? '');
     await this.#peer.setLocalDescription(offer);
     this.#fingerprint = fingerprintOf(this.#peer.localDescription?.sdp ?? '');
     await this.#peer.setRemoteDescription({ type: 'answer', sdp: answer });
+  }
+
+  /** Hears of candidates, and tells the edge of all so far. */
+  #signalled(offer: string): (event: RTCPeerConnectionIceEvent) => void {
+    const own = iceOf(offer);
+    const found = new Set<string>();
+    let told = 0;
+    let waits = false;
+    const tell = () => {
+      waits = false;
+      if (told === found.size || this.#state !== 'opening') return;
+      told = found.size;
+      waits = true;
+      setTimeout(tell, SIGNAL_MS);
+      this.#options.onsignal?.(JSON.stringify({ ...own, candidates: [...found].slice(-CANDIDATES_MAX) }));
+    };
+    return ({ candidate }) => {
+      const socket = candidateSocket(candidate?.candidate ?? '');
+      if (socket !== undefined) found.add(socket);
+      if (!waits) tell();
+    };
   }
 
   #channel(name: Channel, init: RTCDataChannelInit): RTCDataChannel {
@@ -188,7 +229,7 @@ export class EdgeConnection {
     for (const channel of Object.values(this.#channels)) {
       channel.onopen = channel.onclose = channel.onmessage = null;
     }
-    this.#peer.onconnectionstatechange = null;
+    this.#peer.onconnectionstatechange = this.#peer.onicecandidate = null;
     this.#peer.close();
     if (wasOpen) this.#options.onclose?.(reason);
     else this.#opened?.reject(new EdgeConnectionError(reason));

@@ -1,7 +1,7 @@
-// The SDP answer that a public edge would have sent, written by the page itself: an edge is ICE-lite with a fixed
-// password and certificate, so everything in its answer is known from the tracker's offer.
+// The SDP answer that an edge would have sent, written by the page itself: an edge has a fixed password and certificate,
+// so everything in its answer is known from the tracker's offer. And what an edge behind NAT is told instead.
 //
-// All of it comes from outside and ends up in a text format: each field is held to its alphabet before it does.
+// All of the former comes from outside and ends up in a text format: each field is held to its alphabet before it does.
 
 import { fromBase64Url } from './bytes';
 
@@ -15,6 +15,10 @@ export interface EdgeAddress {
   readonly password: string;
   /** SHA-256 of the edge's DTLS certificate, base64url. */
   readonly fingerprint: string;
+  /** It lets nobody in whom it has not sent something first, so it is told where we are. */
+  readonly behind_nat?: boolean;
+  /** STUN servers that tell us, `host:port`. */
+  readonly stun?: readonly string[];
 }
 
 /** What we offer to send in one message, and so what the edge must take. */
@@ -23,10 +27,16 @@ const EDGE_MESSAGE_BYTES_MAX = 65_600;
 /** As the tracker: more addresses than this are a mistake. */
 const SOCKETS_MAX = 4;
 
+/** As the tracker: two that agree are enough, and two may be away. */
+const STUN_MAX = 4;
+
 const ICE_UFRAG = /^[A-Za-z0-9+/]{4,256}$/;
 const ICE_PASSWORD = /^[A-Za-z0-9+/]{22,256}$/;
-const IPV4_SOCKET = /^((?:\d{1,3}\.){3}\d{1,3}):(\d{1,5})$/;
-const IPV6_SOCKET = /^\[([0-9A-Fa-f:.]{2,45})\]:(\d{1,5})$/;
+/** `host:port`, the host an IPv6 address in brackets, an IPv4 address or a name. */
+const SOCKET = /^(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):(\d{1,5})$/;
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}$/;
+/** What an edge can reach: UDP by its literal address. Names (mDNS) mean nothing outside our own network. */
+const CANDIDATE = /^candidate:\S+ 1 udp \d+ ([\d.]+|[\dA-Fa-f:]+) ([1-9]\d*) typ (?:host|srflx)\b/i;
 const FINGERPRINT_BYTES = 32;
 
 /** An address or a local description that cannot be used. */
@@ -48,7 +58,8 @@ export function answerSdp(address: EdgeAddress, offer: string): string {
     'o=- 1 1 IN IP4 0.0.0.0',
     's=-',
     't=0 0',
-    'a=ice-lite',
+    // One behind NAT sends checks of its own.
+    ...(address.behind_nat ? [] : ['a=ice-lite']),
     `a=group:BUNDLE ${mid}`,
     'm=application 9 UDP/DTLS/SCTP webrtc-datachannel',
     'c=IN IP4 0.0.0.0',
@@ -72,19 +83,42 @@ export function fingerprintOf(sdp: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
 }
 
-function candidate(socket: string, at: number): string {
-  const [, host, port] = IPV4_SOCKET.exec(socket) ?? IPV6_SOCKET.exec(socket) ?? [];
-  const number = Number(port);
-  if (host === undefined || number < 1 || number > 65_535) throw new SdpError(`${socket} is no UDP address`);
-  if (!isAddress(host)) throw new SdpError(`${host} is no IP address`);
-  // RFC 8445, section 5.1.2.1: host candidates, the first one preferred.
-  const priority = 2 ** 24 * 126 + 2 ** 8 * (65_535 - at) + 255;
-  return `a=candidate:${at + 1} 1 udp ${priority} ${host} ${number} typ host`;
+/** The ICE servers for a connection to this edge. What is none is left out: a browser would throw. */
+export function iceServers({ behind_nat, stun }: EdgeAddress): RTCIceServer[] {
+  if (!behind_nat || !Array.isArray(stun)) return [];
+  const sound = (stun as unknown[]).filter((server) => typeof server === 'string' && readSocket(server) !== undefined);
+  return sound.slice(0, STUN_MAX).map((server) => ({ urls: `stun:${server}` }));
 }
 
-/** A literal IP address: a name would make the browser ask a resolver, or refuse. */
-function isAddress(host: string): boolean {
-  if (!host.includes(':')) return host.split('.').every((octet) => Number(octet) <= 255);
+/** A candidate of ours as `host:port`; undefined for one that an edge cannot reach. */
+export function candidateSocket(line: string): string | undefined {
+  const [, ip, port] = CANDIDATE.exec(line) ?? [];
+  return ip && `${ip.includes(':') ? `[${ip}]` : ip}:${port}`;
+}
+
+/** Name and password of our side, as an offer says them. */
+export function iceOf(offer: string): { readonly ufrag: string | undefined; readonly password: string | undefined } {
+  const value = (name: string) => new RegExp(`^a=ice-${name}:(\\S+)`, 'm').exec(offer)?.[1];
+  return { ufrag: value('ufrag'), password: value('pwd') };
+}
+
+function candidate(text: string, at: number): string {
+  const socket = readSocket(text);
+  if (!socket?.isAddress) throw new SdpError(`${text} is no UDP address`);
+  // RFC 8445, section 5.1.2.1: host candidates, the first one preferred.
+  const priority = 2 ** 24 * 126 + 2 ** 8 * (65_535 - at) + 255;
+  return `a=candidate:${at + 1} 1 udp ${priority} ${socket.host} ${socket.port} typ host`;
+}
+
+/** A name for an address would make the browser ask a resolver, or refuse. */
+function readSocket(text: string): { readonly host: string; readonly port: number; readonly isAddress: boolean } | undefined {
+  const [, ipv6, name = '', digits] = SOCKET.exec(text) ?? [];
+  const port = Number(digits);
+  if (!(port > 0 && port < 65_536) || (ipv6 !== undefined && !isIpv6(ipv6))) return undefined;
+  return { host: ipv6 ?? name, port, isAddress: ipv6 !== undefined || IPV4.test(name) };
+}
+
+function isIpv6(host: string): boolean {
   try {
     // The URL parser holds the whole grammar of IPv6 literals.
     return new URL(`http://[${host}]/`).hostname !== '';

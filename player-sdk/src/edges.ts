@@ -2,9 +2,13 @@
 
 import { EdgeConnection } from './edge-connection';
 import type { EdgeAddress } from './edge-sdp';
+import type { EdgeOffer } from './tracker-messages';
 import { edgeName } from './wasm/port';
 
 type Bytes = Uint8Array<ArrayBuffer>;
+
+/** Addresses held at most: ten times as many edges as a swarm has at a time. */
+const ADDRESSES_MAX = 60;
 
 /** Whom to tell. */
 export interface EdgesOptions {
@@ -12,6 +16,8 @@ export interface EdgesOptions {
   /** It could not be opened, or it ended. Not told of what was disconnected from here. */
   readonly onclose: (edge: Bytes) => void;
   readonly onmessage: (edge: Bytes, frame: Uint8Array) => void;
+  /** An edge behind NAT, by its name, has to be told where we are. */
+  readonly onsignal: (edge: string, data: string) => void;
   /** One certificate for all. */
   readonly certificate: Promise<RTCCertificate> | undefined;
 }
@@ -25,15 +31,24 @@ interface Attempt {
 export class Edges {
   readonly #options: EdgesOptions;
   readonly #attempts = new Map<string, Attempt>();
+  readonly #addresses = new Map<string, EdgeAddress>();
 
   constructor(options: EdgesOptions) {
     this.#options = options;
   }
 
-  connect(edge: Bytes, address: EdgeAddress): void {
+  /** Where edges are, as the tracker says. None of it was looked at. */
+  know(offers: readonly EdgeOffer[]): void {
+    if (this.#addresses.size > ADDRESSES_MAX) this.#addresses.clear();
+    for (const { id, address } of offers) this.#addresses.set(id, address);
+  }
+
+  connect(edge: Bytes): void {
     this.disconnect(edge);
-    const { onopen, onclose, onmessage, certificate } = this.#options;
+    const { onopen, onclose, onmessage, onsignal, certificate } = this.#options;
     const name = edgeName(edge);
+    // One that nobody named, like one that is none, fails as an edge does that is away.
+    const address = this.#addresses.get(name) as EdgeAddress;
     const attempt: Attempt = { opening: new AbortController() };
     this.#attempts.set(name, attempt);
     const current = () => this.#attempts.get(name) === attempt;
@@ -46,6 +61,7 @@ export class Edges {
       EdgeConnection.open(address, {
         onmessage: (_, bytes) => current() && onmessage(edge, new Uint8Array(bytes)),
         onclose: ended,
+        onsignal: (data) => onsignal(name, data),
         signal: attempt.opening.signal,
         ...(certificate === undefined ? {} : { certificate: await certificate }),
       });

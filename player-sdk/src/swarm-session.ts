@@ -14,7 +14,7 @@ import type { Playhead } from './playhead';
 import { type EndReason, type OpenSession, type Session, type SessionOptions, SessionRefused } from './session';
 import { SessionKey } from './session-key';
 import type { EdgeStats, PlayerStats } from './stats';
-import type { FaultCode, ToViewer } from './tracker-messages';
+import type { FaultCode, FromViewer, ToViewer } from './tracker-messages';
 import { TrackerSocket, type TrackerState, type Typed } from './tracker-socket';
 import { TARGET_LATENCY_S } from './hls/attach';
 import { Door } from './wasm/instance';
@@ -150,6 +150,10 @@ class SwarmSession implements Session, Swarm {
       onopen: (edge, fingerprint) => this.#tell((port) => port.edgeOpen(edge, fingerprint)),
       onclose: (edge) => this.#tell((port) => port.edgeClosed(edge)),
       onmessage: (edge, frame) => this.#tell((port) => port.edgeSays(edge, frame)),
+      onsignal: (peer, data) => {
+        const signal: FromViewer = { type: 'signal', peer, data };
+        socket.send(signal);
+      },
       certificate,
     });
     this.#reporting = setInterval(() => this.#report(), PLAYHEAD_MS);
@@ -263,7 +267,12 @@ class SwarmSession implements Session, Swarm {
 
   trackerSays(message: ToViewer): void {
     if (message.type === 'goaway') this.#socket.comeBack(message.retry_ms);
-    else this.#tell((port) => port.trackerSays(message));
+    else {
+      this.#tell((port) => {
+        if (!port.trackerSays(message)) return;
+        if (message.type === 'welcome' || message.type === 'reassign') this.#edges.know(message.edges);
+      });
+    }
   }
 
   /** Gives the swarm an input and does what it wants done. */
@@ -305,7 +314,7 @@ class SwarmSession implements Session, Swarm {
         this.#socket.send(output.message);
         if (output.message.type === 'leave') this.#end();
         return;
-      case 'connect': return this.#edges.connect(output.edge, output.address);
+      case 'connect': return this.#edges.connect(output.edge);
       case 'disconnect': return this.#edges.disconnect(output.edge);
       case 'send': return this.#edges.send(output.edge, output.frame);
       case 'get': return this.#gets.get(output.id, output.wish);

@@ -3,7 +3,7 @@
 //! | kind | what | fields |
 //! | --- | --- | --- |
 //! | 0 | say to the tracker | the message, JSON |
-//! | 1 | connect to an edge | edge `[32]`, its address, JSON |
+//! | 1 | connect to an edge, where the tracker said that it is | edge `[32]` |
 //! | 2 | disconnect | edge `[32]` |
 //! | 3 | send on the control channel | edge `[32]`, a frame |
 //! | 4 | get by HTTP | id `u32`, `{url, range?, token?, bytes_max}` (`range` as in the header), JSON |
@@ -28,10 +28,9 @@ pub(crate) fn write(output: &Output, catalog: Option<&Catalog>, to: &mut Vec<u8>
             to.push(0);
             message::write(message, to);
         }
-        Output::Connect { edge, address } => {
+        Output::Connect { edge, .. } => {
             to.push(1);
             to.extend_from_slice(edge.as_bytes());
-            message::write_address(address, to);
         }
         Output::Disconnect { edge } => {
             to.push(2);

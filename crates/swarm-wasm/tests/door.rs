@@ -50,7 +50,7 @@ fn poll_all(door: &mut Door) -> Vec<Vec<u8>> {
 
 #[test]
 fn tells_its_version_before_anything_was_opened() {
-    assert_eq!(call(&mut Door::default(), Op::Version, &[]), Ok(vec![2, 0, 0, 0]));
+    assert_eq!(call(&mut Door::default(), Op::Version, &[]), Ok(vec![3, 0, 0, 0]));
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Swarm {
             ToViewer::Reassign { edges, .. } => self.offer(edges, false, now),
             ToViewer::Receipt { receipt } => self.on_receipt(&receipt),
             ToViewer::Rejected { edge, reason } => self.event(Event::Unpaid { edge, reason }),
-            // Signals are for peers and for edges behind NAT, which this version of the viewer does not meet.
+            // Edges behind NAT are signalled to, by whoever opens the connection, and signal nothing.
             ToViewer::Signal(_) | ToViewer::Goaway { .. } => {}
             ToViewer::Error(fault) => {
                 // It hangs up now, and the next challenge is answered by joining.

@@ -11,7 +11,7 @@ export const Op = { Version: 0, Open: 1, Input: 2, Timeout: 3, Poll: 4, Deadline
 export const Refusal = { UnknownOp: -1, Malformed: -2, NotOpen: -3, TooLong: -4 } as const;
 
 /** The version of the door that this file speaks. */
-const ABI = 2;
+const ABI = 3;
 
 /** A call was refused, or the module is gone. */
 export class DoorError extends Error {

@@ -2,7 +2,6 @@
 // `output.rs` and `told.rs`, where the formats stand. Nothing is decided here.
 
 import { toBase64Url } from '../bytes';
-import type { EdgeAddress } from '../edge-sdp';
 import { type Door, DoorError, Op, Refusal } from './instance';
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -82,7 +81,7 @@ export interface Figures {
 /** What the page shall do. */
 export type Output =
   | { readonly kind: 'tracker'; readonly message: { readonly type: string } }
-  | { readonly kind: 'connect'; readonly edge: Bytes; readonly address: EdgeAddress }
+  | { readonly kind: 'connect'; readonly edge: Bytes }
   | { readonly kind: 'disconnect'; readonly edge: Bytes }
   | { readonly kind: 'send'; readonly edge: Bytes; readonly frame: Bytes }
   | { readonly kind: 'get'; readonly id: number; readonly wish: Wish }
@@ -177,7 +176,7 @@ export class Port {
     const numbered = 5;
     switch (kind) {
       case 0: return { kind: 'tracker', message: json(bytes.subarray(1)) };
-      case 1: return { kind: 'connect', edge: edge(), address: json(bytes.subarray(1 + EDGE_BYTES)) };
+      case 1: return { kind: 'connect', edge: edge() };
       case 2: return { kind: 'disconnect', edge: edge() };
       case 3: return { kind: 'send', edge: edge(), frame: bytes.subarray(1 + EDGE_BYTES) };
       case 4: return { kind: 'get', id: id(), wish: json(bytes.subarray(numbered)) };
