@@ -6,7 +6,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use millstream_datachannel::{
-    Address, Certificate, Channel, CloseReason, Connection, Listener, Message, listen,
+    Address, Candidates, Certificate, Channel, CloseReason, Connection, Listener, Message, listen,
 };
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use tokio::time::timeout;
@@ -18,8 +18,10 @@ use webrtc::{
     },
 };
 
+mod gate;
 mod relay;
 
+use gate::Gate;
 use relay::{Relay, Weather};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,6 +92,58 @@ async fn the_webrtc_crate_connects_and_exchanges_messages() {
 
     peer.close().await.unwrap();
     assert_eq!(timeout(PATIENCE, edge.closed()).await.unwrap(), CloseReason::Peer);
+}
+
+/// An ICE agent of other hands answers the edge's checks, and finds it by them where nobody told it that it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_webrtc_crate_is_let_in_by_an_edge_behind_nat() {
+    for maps_per_destination in [false, true] {
+        let mut listener = listener();
+        let mut gate = Gate::start(listener.local_addr(), maps_per_destination).await;
+        let peer = page().await;
+        let [control, _pieces] = negotiate(&peer).await;
+        let offer = peer.create_offer(None).await.unwrap();
+        peer.set_local_description(offer).await.unwrap();
+        let address = Address { socket: gate.front, ..listener.address().clone() };
+        let answer = RTCSessionDescription::answer(answer(&address).replace("a=ice-lite\r\n", "")).unwrap();
+        peer.set_remote_description(answer).await.unwrap();
+
+        let mut told = whereabouts(&peer).await;
+        let nobody = timeout(Duration::from_secs(1), listener.accept()).await;
+        assert!(nobody.is_err(), "nobody has opened the gate");
+        for candidate in &mut told.candidates {
+            *candidate = gate.towards(*candidate).await;
+        }
+        let _reaching = listener.traversal().reach("session", told).unwrap();
+        let edge = timeout(PATIENCE, listener.accept()).await.expect("it is let in").unwrap();
+        opened(&control).await;
+        edge.send(Channel::Control, Bytes::from_static(b"hello")).await.unwrap();
+        assert_eq!(received(&control).await, "hello");
+        peer.close().await.unwrap();
+    }
+}
+
+/// What a page signals, read from its own description.
+async fn whereabouts(peer: &impl PeerConnection) -> Candidates {
+    for _ in 0..1_000 {
+        let sdp = peer.local_description().await.unwrap().sdp;
+        let value = |name: &str| {
+            let line = sdp.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        let candidates = sdp.lines().filter(|line| line.starts_with("a=candidate:")).filter_map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            format!("{}:{}", words.get(4)?, words.get(5)?).parse().ok()
+        });
+        let mut candidates: Vec<std::net::SocketAddr> = candidates.collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        if !candidates.is_empty() {
+            return Candidates { ufrag: value("a=ice-ufrag:"), password: value("a=ice-pwd:"), candidates };
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await; // waits because nobody is told of a candidate
+    }
+    panic!("it has no candidates");
 }
 
 #[tokio::test(flavor = "multi_thread")]
