@@ -19,6 +19,9 @@ use tokio::sync::mpsc;
 use super::{Hub, TOKEN_MS, fault, now};
 use crate::streams::Stream;
 
+/// Milliseconds over which edges are spread that shall register again: less than they are waited for.
+const CALL_BACK_MS: u64 = 2_000;
+
 /// A registered edge.
 #[derive(Debug)]
 pub(crate) struct Edge {
@@ -32,6 +35,8 @@ pub(crate) struct Edge {
     pub(crate) draining: bool,
     pub(crate) since: WallTime,
     pub(crate) version: String,
+    /// It is behind NAT, and there was no STUN server to name when it registered.
+    lacks_stun: AtomicBool,
     /// Its address changed since its viewers were last told.
     pub(super) has_moved: AtomicBool,
     /// Streams whose source it was told, and when. It had a lane of each.
@@ -82,10 +87,12 @@ impl Hub {
         if !self.edges.contains_key(&edge) && self.edges.len() >= edges_max {
             return Err(fault(FaultCode::RateLimited, "this tracker has all the edges it can take"));
         }
+        let lacks_stun = address.behind_nat && self.stun(&edge, Some(edge)).is_empty();
         self.edges.insert(
             edge,
             Edge {
                 address,
+                lacks_stun: AtomicBool::new(lacks_stun),
                 operator: operator_of(edge),
                 capacity: offerings.capacity,
                 viewers_max: offerings.viewers_max,
@@ -139,6 +146,31 @@ impl Hub {
         drawn.sort_unstable();
         servers.extend(drawn.iter().take(room).map(|(_, socket)| socket.to_string()));
         servers
+    }
+
+    /// Has edges behind NAT register again that were named no STUN server, once there is one: after a start of this tracker
+    /// they may be back before any public edge.
+    pub(super) fn call_back(&self) {
+        let lacking: Vec<(EdgeId, mpsc::Sender<ToEdge>)> = self
+            .edges
+            .iter()
+            .filter(|edge| edge.lacks_stun.load(Relaxed))
+            .map(|edge| (*edge.key(), edge.link.clone()))
+            .collect();
+        // They are not named themselves, so what there is all of them can be told.
+        if lacking.is_empty() || self.stun(&(), None).is_empty() {
+            return;
+        }
+        for (id, link) in lacking {
+            // Within the time that its viewers are kept for it.
+            let spread = self.spread.hash_one(id) % CALL_BACK_MS;
+            let retry_ms = u32::try_from(spread).unwrap_or_default();
+            if link.try_send(ToEdge::Goaway { retry_ms }).is_ok()
+                && let Some(edge) = self.edges.get(&id)
+            {
+                edge.lacks_stun.store(false, Relaxed);
+            }
+        }
     }
 
     /// Notes how an edge fares.

@@ -17,6 +17,7 @@ impl Hub {
         self.renew_sources(now);
         self.standings.retain(|_, standing| standing.complaints(now) > 0);
         self.carried.retain(|_, carried| now.millis_since(carried.heard) < RESUME_MS);
+        self.call_back();
         self.tell_moved().await;
         self.complete(now).await;
     }

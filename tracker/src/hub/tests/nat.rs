@@ -119,3 +119,23 @@ async fn a_viewer_that_can_have_a_public_edge_has_one_beside_those_behind_nat() 
         assert!(!offer.address.behind_nat && offer.address.stun.is_empty(), "nobody needs to ask: {offer:?}");
     }
 }
+
+#[tokio::test]
+async fn an_edge_behind_nat_that_came_before_all_others_comes_again_when_somebody_can_tell_it_where_it_is() {
+    let world = World::new().await;
+    let (early, mut early_end) = world.edge_at(1, 100, behind_nat(&[])).unwrap();
+    let (_other, mut other_end) = world.edge_at(2, 100, behind_nat(&["203.0.113.1:4443"])).unwrap();
+    world.hub.sweep(now()).await;
+    assert!(early_end.try_recv().is_err(), "nobody can tell");
+    let (_public, mut public_end) = world.edge(3);
+    world.hub.sweep(now()).await;
+    for end in [&mut early_end, &mut other_end] {
+        let told = end.try_recv();
+        assert!(matches!(told, Ok(ToEdge::Goaway { retry_ms: 0..5_000 })), "{told:?}");
+    }
+    let (again, mut again_end) = world.edge_at(1, 100, behind_nat(&[])).unwrap();
+    assert_eq!(again, early);
+    world.hub.sweep(now()).await;
+    assert!(again_end.try_recv().is_err() && other_end.try_recv().is_err(), "once");
+    assert!(public_end.try_recv().is_err(), "it lacks nothing");
+}
