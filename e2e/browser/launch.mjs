@@ -26,12 +26,12 @@ const FIREFOX_PREFERENCES = {
   'network.connectivity-service.enabled': false,
 };
 
-/** Starts a browser: `chromium` or `firefox`. */
-export async function launch(name = 'chromium') {
+/** Starts a browser: `chromium` or `firefox`. Chromium takes pages of `origin` for as safe as those of localhost. */
+export async function launch(name = 'chromium', origin) {
   const profile = await mkdtemp(join(tmpdir(), 'millstream-browser-'));
   const options = name === 'firefox'
     ? { browser: 'firefox', executablePath: FIREFOX, headless: true, extraPrefsFirefox: FIREFOX_PREFERENCES }
-    : { executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS };
+    : { executablePath: CHROMIUM, args: [...CHROMIUM_ARGUMENTS, ...(origin ? [`--unsafely-treat-insecure-origin-as-secure=${origin}`] : [])] };
   const browser = await puppeteer.launch({ ...options, userDataDir: profile, handleSIGINT: false, handleSIGTERM: false });
   const process_ = browser.process();
   const close = async () => {

@@ -32,7 +32,7 @@ await run(async ({ url, seconds = 30, browser: name = 'chromium', warmup = 5, be
   const { origin: tracker } = new URL(url);
   const errors = [];
 
-  const { browser, close } = await launch(name);
+  const { browser, close } = await launch(name, tracker);
   closing(close);
   const page = await browser.newPage();
   page.on('pageerror', (error) => errors.push(`page: ${error.message}`));

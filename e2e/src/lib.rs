@@ -11,6 +11,7 @@ pub mod flv;
 pub mod ladder;
 pub mod line;
 pub mod media;
+pub mod namespace;
 pub mod noise;
 pub mod origin;
 pub mod pressure;

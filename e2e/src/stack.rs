@@ -1,6 +1,6 @@
 //! A whole Millstream on loopback: in one process, or each program on its own where a test wants to kill it.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
 use anyhow::Context as _;
 use millstream_packager::Addresses;
@@ -142,10 +142,25 @@ impl Stack {
     /// # Errors
     /// When one does not come up.
     pub fn apart() -> anyhow::Result<Apart> {
+        Self::apart_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same at another address of this machine.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn apart_at(ip: Ipv4Addr) -> anyhow::Result<Apart> {
         let folder = tempfile::tempdir()?;
-        let tracker = Program::start(TRACKER, "tracker", folder.path(), &[("admin_token", TOKEN)])?;
+        let free = format!("{ip}:0");
+        let settings = [("admin_token", TOKEN), ("listen", &free)];
+        let tracker = Program::start(TRACKER, "tracker", folder.path(), &settings)?;
         let url = tracker.said("url")?.to_owned();
-        let settings = [("tracker.url", url.as_str()), ("tracker.token", TOKEN)];
+        let settings = [
+            ("tracker.url", url.as_str()),
+            ("tracker.token", TOKEN),
+            ("rtmp.listen", &free),
+            ("origin.listen", &free),
+        ];
         let packager = Program::start(PACKAGER, "packager", folder.path(), &settings)?;
         let addresses = [packager.said("rtmp")?, packager.said("origin")?, packager.ops()];
         let stack = Self::around(&tracker, folder, addresses.map(str::to_owned))?;
@@ -274,7 +289,11 @@ impl Stack {
         Ok(edge)
     }
 
-    fn edge_with(&self, name: &str, more: &[(&str, &str)]) -> anyhow::Result<Program> {
+    /// The same with more settings.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn edge_with(&self, name: &str, more: &[(&str, &str)]) -> anyhow::Result<Program> {
         // Viewers that a test has left need no five seconds to find other edges.
         let mut settings = vec![("tracker", self.ready.tracker.as_str()), ("drain_ms", "1000")];
         settings.extend(more);
