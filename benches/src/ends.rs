@@ -12,11 +12,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
 use millstream_datachannel::{Address, Certificate, Channel, Connection, Listener, dial, listen};
-use millstream_e2e::process::Process;
+use millstream_e2e::{namespace::Namespace, process::Process};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{baseline, cost, namespace::Namespace, scenario::Bench};
+use crate::{baseline, cost, scenario::Bench};
 
 mod offered;
 

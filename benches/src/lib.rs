@@ -4,7 +4,7 @@
 //! ```text
 //! cli ── scenario ──┬── e2e's stage (programs, publishers, browsers)
 //!                   ├── ends (one end of a bare connection, as a process), baseline (our first transport), path
-//!                   │   (a viewer's, simulated), namespace, peer (nginx-rtmp), tap (RTMP)
+//!                   │   (a viewer's, simulated), peer (nginx-rtmp), tap (RTMP)
 //!                   └── cost (/proc), figures, sheet (the table), plot
 //! ```
 //!
@@ -18,7 +18,6 @@ mod cost;
 mod ends;
 mod figures;
 mod machine;
-mod namespace;
 mod path;
 mod peer;
 mod plot;

@@ -17,11 +17,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use millstream_e2e::{api::Api, browser, process::Process, program::Program};
+use millstream_e2e::{api::Api, browser, namespace::Namespace, process::Process, program::Program};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{namespace::Namespace, sheet::Sheet};
+use crate::sheet::Sheet;
 
 /// Everything there is to measure, in the order in which it is told.
 pub(crate) const ALL: &[Scenario] = &[

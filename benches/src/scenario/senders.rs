@@ -1,10 +1,10 @@
 //! Our transport beside others', all in one run: what sending costs, what a path with delay and loss lets through, how
 //! many round trips opening takes, and what a viewer that is merely connected holds.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::Context as _;
-use millstream_e2e::process::Process;
+use millstream_e2e::{namespace::Namespace, process::Process};
 use serde_json::{Value, json};
 
 use super::{Bench, gigabytes, said};
@@ -12,7 +12,6 @@ use crate::{
     cost,
     ends::{self, Sender},
     figures::{median, written},
-    namespace::{self, Namespace},
     path::{Nature, Path},
     plot::{self, Group},
     sheet::Sheet,
@@ -29,6 +28,9 @@ const QUEUE: Duration = Duration::from_millis(50);
 /// Round trip in milliseconds, and datagrams of a million that are lost.
 const PATHS: [(u64, u32); 4] = [(20, 0), (20, 5_000), (80, 0), (80, 10_000)];
 
+/// Firefox's, in a namespace: ICE takes the address that leads outside.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
 const WARM_UP: Duration = Duration::from_secs(2);
 const GOODPUT_SECONDS: u32 = 10;
 
@@ -44,7 +46,7 @@ const IDLE: u32 = 200;
 const IDLE_WEBRTC: u32 = 40;
 
 pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
-    let space = Namespace::new();
+    let space = Namespace::with_address(ADDRESS);
     if let Err(error) = &space {
         bench.progress(&format!("  without Firefox, which needs a network namespace: {error:#}"));
     }
@@ -160,7 +162,7 @@ fn source(
 fn cost(bench: &Bench, sender: Sender, client: &Client, space: Option<&Namespace>) -> anyhow::Result<f64> {
     let bytes = ends::carried(client.bytes / if bench.short { 20 } else { 1 });
     let space = space.filter(|_| client.browser == Some("firefox"));
-    let ip = space.map_or_else(|| "127.0.0.1".to_owned(), |_| namespace::ADDRESS.to_string());
+    let ip = space.map_or_else(|| "127.0.0.1".to_owned(), |_| ADDRESS.to_string());
     let (source, address) = source(bench, sender, space, &["--ip", &ip])?;
     let before = cost::cpu_seconds(source.id())?;
     match client.browser {
