@@ -12,6 +12,10 @@ pub(crate) const FULL: Clip = Clip {
     seconds: 60,
 };
 
+/// What one viewer of a common live stream takes: 3 Mbit/s, sound included.
+pub(crate) const COMMON: Clip =
+    Clip { name: "bench-common-1", size: (1_280, 720), bitrate: 2_904_000, ..FULL };
+
 /// 360p, which a browser decodes by the way: what its encoder makes of it is 3.9 Mbit/s.
 pub(crate) const SMALL: Clip = Clip { name: "bench-small-1", size: (640, 360), ..FULL };
 

@@ -15,6 +15,7 @@ mod baseline;
 pub mod cli;
 mod clips;
 mod cost;
+mod curve;
 mod ends;
 mod figures;
 mod machine;

@@ -1,5 +1,6 @@
 //! What is measured, a scenario a room. Each fills one sheet, run by run.
 
+mod crowd;
 mod edge;
 mod memory;
 mod open;
@@ -28,6 +29,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "transport", what: "Bare data channel, as fast as it is taken", run: transport::run },
     Scenario { name: "senders", what: "Three senders of a data channel, side by side", run: senders::run },
     Scenario { name: "edge", what: "Edge that serves viewers at the stream's pace", run: edge::run },
+    Scenario { name: "crowd", what: "Viewers of a live stream on one core of an edge", run: crowd::run },
     Scenario { name: "memory", what: "Memory of the edge per connected viewer", run: memory::run },
     Scenario { name: "open", what: "Time to open a data channel", run: open::run },
     Scenario {

@@ -30,7 +30,7 @@ impl Sheet {
 
     /// Notes one run's value.
     pub(crate) fn note(&mut self, what: &str, unit: &'static str, value: f64) {
-        match self.lines.iter_mut().find(|line| line.what == what) {
+        match self.lines.iter_mut().find(|line| line.what == what && line.unit == unit) {
             Some(line) => line.values.push(value),
             None => {
                 self.lines.push(Line { what: what.to_owned(), unit, values: vec![value], peer: None });
@@ -48,6 +48,11 @@ impl Sheet {
     /// The median of a line's values.
     pub(crate) fn median(&self, what: &str) -> Option<f64> {
         median(&self.lines.iter().find(|line| line.what == what)?.values)
+    }
+
+    /// The median of a line's values where several lines are told apart by their unit.
+    pub(crate) fn median_in(&self, what: &str, unit: &str) -> Option<f64> {
+        median(&self.lines.iter().find(|line| line.what == what && line.unit == unit)?.values)
     }
 
     /// Adds a sentence on what the figures include.

@@ -25,6 +25,8 @@ pub struct Report {
     pub stalls: Stalls,
     /// Milliseconds behind live.
     pub latency_ms: Quantiles,
+    /// Milliseconds from a part's last frame until it was whole, while all watched.
+    pub parts_ms: Percentiles,
     /// By source.
     pub bytes: Bytes,
     /// By verdict.
@@ -42,6 +44,19 @@ pub struct Quantiles {
     pub p50: u64,
     /// The 95th percentile.
     pub p95: u64,
+}
+
+/// Of how many; median, 99th percentile, the longest (2,000 at most).
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Percentiles {
+    /// How many.
+    pub count: u64,
+    /// The median.
+    pub p50: i64,
+    /// The 99th percentile.
+    pub p99: i64,
+    /// The longest.
+    pub max: i64,
 }
 
 /// Standstills of 200 ms or more.
@@ -142,6 +157,12 @@ impl Watching {
     pub fn report(&mut self) -> anyhow::Result<Report> {
         let text = self.0.finish()?;
         serde_json::from_str(&text).with_context(|| format!("the viewers' report: {text}"))
+    }
+
+    /// Their process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// True while they watch.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod delays;
 mod dump;
 mod net;
 pub mod player;

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::viewer::Outcome;
+use crate::{
+    delays::{Delays, Percentiles},
+    viewer::Outcome,
+};
 
 /// All viewers of a run together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -19,6 +22,9 @@ pub struct Report {
     pub stalls: Stalls,
     /// Milliseconds between the program date time at the playhead and now, at the end.
     pub latency_ms: Quantiles,
+    /// Milliseconds from a part's last frame, by the packager's clock, until the part was whole here, by this machine's:
+    /// true where it is one machine, or both clocks are. Of the pictures' parts that came while all viewers watched.
+    pub parts_ms: Percentiles,
     /// Verified media bytes by source; each byte counts once.
     pub bytes: Bytes,
     /// Pieces by verdict.
@@ -85,6 +91,11 @@ impl Report {
             startup_ms: Quantiles::of(outcomes.iter().filter_map(|outcome| outcome.startup_ms)),
             stalls: Stalls { count: sum(|o| o.stalls), ms: sum(|o| o.stalled_ms) },
             latency_ms: Quantiles::of(outcomes.iter().filter_map(|outcome| outcome.latency_ms)),
+            parts_ms: {
+                let mut all = Delays::default();
+                outcomes.iter().for_each(|outcome| all.merge(&outcome.delays));
+                all.percentiles()
+            },
             bytes: Bytes {
                 edge: sum(|o| o.stats.edge_bytes),
                 peer: sum(|o| o.stats.peer_bytes),
@@ -123,6 +134,13 @@ impl fmt::Display for Report {
         writeln!(f, "viewers   {} for {} s", self.viewers, self.seconds)?;
         writeln!(f, "start     {} ms median, {} ms p95", self.startup_ms.p50, self.startup_ms.p95)?;
         writeln!(f, "latency   {} ms median, {} ms p95", self.latency_ms.p50, self.latency_ms.p95)?;
+        if self.parts_ms.count > 0 {
+            let Percentiles { p50, p99, .. } = self.parts_ms;
+            writeln!(
+                f,
+                "parts     {p50} ms median, {p99} ms p99, from the last frame by the packager's clock"
+            )?;
+        }
         writeln!(f, "stalls    {}, {} ms in all", self.stalls.count, self.stalls.ms)?;
         writeln!(
             f,
@@ -167,7 +185,8 @@ mod tests {
         let json = serde_json::to_value(Report::default()).unwrap();
         let promised = serde_json::json!({
             "viewers": 0, "seconds": 0, "startup_ms": {"p50": 0, "p95": 0}, "stalls": {"count": 0, "ms": 0},
-            "latency_ms": {"p50": 0, "p95": 0}, "bytes": {"edge": 0, "peer": 0, "origin": 0},
+            "latency_ms": {"p50": 0, "p95": 0}, "parts_ms": {"count": 0, "p50": 0, "p99": 0, "max": 0},
+            "bytes": {"edge": 0, "peer": 0, "origin": 0},
             "pieces": {"verified": 0, "rejected": 0}, "vouchers": {"signed": 0, "accepted": 0},
             "cpu_seconds": 0.0
         });

@@ -1,6 +1,6 @@
 //! Many viewers at once, and what became of them together.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use millstream_datachannel::Certificate;
@@ -37,6 +37,17 @@ pub struct Config {
     pub dump: Option<PathBuf>,
 }
 
+/// What a viewer does not count at its beginning: it takes what was published before it came.
+const SETTLE: Duration = Duration::from_secs(5);
+
+impl Config {
+    /// When all viewers watch, in the time of the one that begins after `delay`.
+    fn together(&self, delay: Duration) -> Range<Duration> {
+        let all = self.spread.saturating_sub(delay);
+        all + SETTLE..self.duration.saturating_sub(delay)
+    }
+}
+
 /// Watches, and reports how it went.
 ///
 /// # Errors
@@ -60,7 +71,7 @@ pub async fn run(config: Config) -> anyhow::Result<Report> {
         let delay = config.spread * index / config.viewers;
         viewers.spawn(async move {
             tokio::time::sleep(delay).await;
-            viewer::watch(&config, means, index == 0).await
+            viewer::watch(&config, means, config.together(delay), index == 0).await
         });
     }
     let mut outcomes = Vec::new();

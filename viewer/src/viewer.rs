@@ -1,6 +1,9 @@
 //! One viewer: the mind, the playhead and the sockets, joined by one loop that decides nothing.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -8,12 +11,13 @@ use millstream_model::{Instant, RenditionId, WallTime};
 use millstream_playlist::path::Path;
 use millstream_swarm::{Content, Event, Input, Output, Resource, Stats, Swarm, WantId};
 use millstream_wire::{
-    media::{Catalog, Media},
+    media::{Catalog, Media, Record, Rendition},
     sign::{SessionSecret, Signer as _},
 };
 use tracing::Instrument as _;
 
 use crate::{
+    delays::Delays,
     dump::Dump,
     net::{Means, Net},
     player::{Player, Slot, Stall},
@@ -38,10 +42,16 @@ pub(crate) struct Outcome {
     pub(crate) stalls: u64,
     pub(crate) stalled_ms: u64,
     pub(crate) stats: Stats,
+    pub(crate) delays: Delays,
 }
 
-/// Watches for the configured time.
-pub(crate) async fn watch(config: &Config, means: Means, first: bool) -> anyhow::Result<Outcome> {
+/// Watches for the configured time, and counts how late parts come in the part of it that `counts` names.
+pub(crate) async fn watch(
+    config: &Config,
+    means: Means,
+    counts: Range<Duration>,
+    first: bool,
+) -> anyhow::Result<Outcome> {
     let span = tracing::info_span!("viewer", stream = %config.stream);
     let dump = config.dump.as_deref().filter(|_| first).map(Dump::new);
     let secret = session_secret()?;
@@ -49,7 +59,7 @@ pub(crate) async fn watch(config: &Config, means: Means, first: bool) -> anyhow:
         Some(url) => Some(ticket::fetch(&means.http, url, &config.stream, secret.public()).await?),
         None => None,
     };
-    let mut viewer = Viewer::new(config, means, dump, secret, ticket)?;
+    let mut viewer = Viewer::new(config, means, counts, dump, secret, ticket)?;
     viewer.run(config.duration).instrument(span).await
 }
 
@@ -79,12 +89,16 @@ struct Viewer {
     playhead_at: u64,
     /// The newest standstill that was logged.
     last_stall: Option<Stall>,
+    /// When delays count, since the start.
+    counts: Range<Duration>,
+    delays: Delays,
 }
 
 impl Viewer {
     fn new(
         config: &Config,
         means: Means,
+        counts: Range<Duration>,
         dump: Option<Dump>,
         secret: SessionSecret,
         ticket: Option<String>,
@@ -120,6 +134,8 @@ impl Viewer {
             next_want: 0,
             playhead_at: 0,
             last_stall: None,
+            counts,
+            delays: Delays::default(),
         })
     }
 
@@ -164,6 +180,7 @@ impl Viewer {
             stalls,
             stalled_ms,
             stats: self.swarm.stats(),
+            delays: std::mem::take(&mut self.delays),
         }
     }
 
@@ -217,7 +234,12 @@ impl Viewer {
                     track.rests_until = Some(now + REST);
                 }
             }
-            Output::Event(event) => note(&event),
+            Output::Event(event) => {
+                note(&event);
+                if let Event::Part { rendition, number, .. } = event {
+                    self.part_whole(rendition, number);
+                }
+            }
             other => {
                 if let Some(net) = &mut self.net {
                     carry_out_on(net, other);
@@ -306,6 +328,20 @@ impl Viewer {
             .map(|record| record.number)
     }
 
+    /// Notes how long after its last frame a part is whole: of the pictures, where there are any.
+    fn part_whole(&mut self, id: RenditionId, number: u64) {
+        let is_shown = self.tracks.first().is_some_and(|track| track.id == id);
+        if !is_shown || !self.counts.contains(&self.epoch.elapsed()) {
+            return;
+        }
+        let Some(record) = self.swarm.record(id, number) else { return };
+        let Some(rendition) = self.swarm.catalog().and_then(|catalog| catalog.rendition(id)) else { return };
+        let ended = record.program_date_time.0 + duration_ms(record, rendition);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        let millis = |time: u128| i64::try_from(time).unwrap_or(i64::MAX);
+        self.delays.add(millis(now).saturating_sub(millis(ended.into())));
+    }
+
     fn part_arrived(&mut self, index: usize, bytes: &Bytes, now: Instant) -> anyhow::Result<()> {
         let track = &mut self.tracks[index];
         let Some(number) = track.next else { return Ok(()) };
@@ -321,8 +357,7 @@ impl Viewer {
             dump.write(&track.name, bytes).context("writing the dump")?;
         }
         track.next = Some(number + 1);
-        let duration_ms = u64::from(record.duration) * 1_000 / u64::from(rendition.timescale);
-        let slot = Slot { at: record.program_date_time, duration_ms };
+        let slot = Slot { at: record.program_date_time, duration_ms: duration_ms(record, rendition) };
         if let Some(player) = &mut self.player {
             player.add(index, slot, now);
         }
@@ -346,6 +381,10 @@ fn choose(catalog: &Catalog) -> Vec<Track> {
             rests_until: None,
         })
         .collect()
+}
+
+fn duration_ms(record: &Record, rendition: &Rendition) -> u64 {
+    u64::from(record.duration) * 1_000 / u64::from(rendition.timescale)
 }
 
 fn carry_out_on(net: &mut Net, output: Output) {
