@@ -43,6 +43,10 @@ impl Association {
             }
             if has_data && has_told {
                 self.write_data(&mut writer, room, now);
+                if writer.is_empty() {
+                    // All that was to be sent again was given up instead: that is to be said now.
+                    self.write_forward(&mut writer, room);
+                }
             }
         }
         if writer.is_empty() {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_netsim::{Chance, Traits};
 use millstream_sctp::{
-    CloseReason, Config,
-    wire::{Data, Outcome, Sequence, cause},
+    CloseReason, Config, Outgoing, Reliability,
+    wire::{Chunk, Data, Outcome, Sequence, cause},
 };
 
 use crate::{
-    forged::{FIRST_TSN, Forged, all, data, plain},
+    forged::{FIRST_TSN, Forged, all, chunks, data, plain, tsns},
     memory::held,
     world::World,
 };
@@ -247,6 +247,39 @@ fn a_flood_of_heartbeats_is_answered_with_no_more_than_it_sent() {
         assert!(answered <= asked, "{answered} bytes for {asked}");
         assert!(forged.association.is_open());
     }
+}
+
+/// The end of a message that was given up has a number, and never leaves. Who says to have it all the same is not
+/// believed: else it would be sent again at a timeout, in one chunk that no packet holds, or given up for ever and ever.
+/// Found by the `association` fuzz target.
+#[test]
+fn an_end_that_never_left_cannot_be_acknowledged_and_taken_back() {
+    for reliability in [Reliability::Retransmissions(0), Reliability::Lifetime(100 * MS)] {
+        let config = Config::default();
+        let mut forged = Forged::opened(&config, &all());
+        let bytes = Bytes::from(vec![1; 60_000]);
+        let message = Outgoing { stream: 1, ppi: 53, bytes, is_unordered: false, reliability };
+        forged.association.send(message, forged.now).unwrap();
+        let mut said = forged.answers();
+        let count = u16::try_from(tsns(&said).len()).unwrap();
+        assert!(tsns(&said).contains(&forged.their_tsn) && count < 50);
+        said.extend(forged.wait(1_000 * MS));
+        assert!(said.iter().any(|packet| !chunks(packet, forward).is_empty()), "it is not given up");
+        let before = forged.their_tsn.wrapping_sub(1);
+        for (start, end) in [(count + 1, count + 1), (1, count + 1)] {
+            said.extend(forged.say(|writer| writer.sack(before, 1 << 20, [(start, end)], &[])));
+            said.extend(forged.wait(10_000 * MS));
+        }
+        let longest = said.iter().map(Vec::len).max();
+        assert!(longest <= Some(config.packet_bytes_min), "{longest:?} bytes");
+        let last = forged.their_tsn.wrapping_add(u32::from(count));
+        let _ = forged.say(|writer| writer.sack(last, 1 << 20, [], &[]));
+        assert!(forged.association.is_drained(), "{reliability:?}");
+    }
+}
+
+fn forward(chunk: &Chunk<'_>) -> Option<u32> {
+    if let Chunk::ForwardTsn(forward) = chunk { Some(forward.cumulative) } else { None }
 }
 
 /// Each is within its bound, and together they were not. Found by the `association` fuzz target.

@@ -124,14 +124,13 @@ impl Flight {
     ) {
         let Some(chunk) = self.chunk(tsn).copied() else { return };
         match chunk.state {
-            State::Held => return,
+            // What was given up stays so, whatever the peer says to have: it may never have left, and must not leave when
+            // the peer takes its word back.
+            State::Held | State::Abandoned => return,
             State::Flying => self.land(&chunk),
-            State::Lost | State::Abandoned => {}
+            State::Lost => {}
         }
         self.set(tsn, State::Held);
-        if chunk.state == State::Abandoned {
-            return;
-        }
         self.delivered += u64::from(chunk.cut.length) + self.header;
         let elapsed = now.since(chunk.sent);
         if chunk.state == State::Lost {
