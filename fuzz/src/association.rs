@@ -17,7 +17,11 @@ mod end;
 mod forger;
 mod known;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use millstream_model::Instant;
@@ -43,6 +47,9 @@ const SETTLING: Duration = Duration::from_secs(300);
 
 /// Packets that a pair may still need then; a storm is not settling.
 const SETTLING_PACKETS_MAX: usize = 60_000;
+
+/// Times in a row that something is due or arrives, and nothing leaves.
+const VAIN_TURNS_MAX: usize = 1_000;
 
 pub(crate) fn association(data: &[u8]) {
     let mut script = Script::new(data);
@@ -87,6 +94,9 @@ struct World {
 const WINDOWS: [(u32, usize); 4] =
     [(256 << 10, 65_600), (72 << 10, 65_600), (16 << 10, 9_000), (4 << 10, 2_000)];
 
+/// Bytes of the longest packets that pass; those that every path carries always do.
+const PATHS: [usize; 4] = [usize::MAX, 1_434, 1_300, 1_160];
+
 fn config(script: &mut Script<'_>) -> Config {
     let [size, ways] = [script.byte(), script.byte()];
     let (receive_window_bytes, message_bytes_max) = WINDOWS[usize::from(size & 3)];
@@ -119,7 +129,7 @@ impl World {
             said: Default::default(),
             latency: 10 * MS,
             losses: [0; 2],
-            path_bytes: [usize::MAX, 1_434, 1_300, 1_160][usize::from(ways >> 4 & 3)],
+            path_bytes: PATHS[usize::from(ways >> 4 & 3)],
             known: Default::default(),
             is_alone: ways & 1 != 0,
             is_honest: true,
@@ -234,6 +244,7 @@ impl World {
         match byte >> 1 & 3 {
             0 => association.connect(self.now),
             1 => association.nudge(self.now),
+            2 => self.path_bytes = PATHS[usize::from(stream & 3)],
             _ => association.set_priority(u16::from(stream & 3), byte),
         }
     }
@@ -310,11 +321,17 @@ impl World {
 
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        let mut budget = SETTLING_PACKETS_MAX;
+        let (mut budget, mut vain) = (SETTLING_PACKETS_MAX, 0);
         loop {
             let before = self.packets;
             self.turn();
             budget = budget.saturating_sub(self.packets - before);
+            vain = if self.packets == before { vain + 1 } else { 0 };
+            assert!(
+                vain < VAIN_TURNS_MAX,
+                "timers go off, and nothing comes of it: {:?}",
+                self.ends[0].association
+            );
             // A forger may well make somebody speak for ever.
             assert!(budget > 0 || !self.is_honest, "a storm of packets");
             let Some(next) = self.next().filter(|next| *next <= end && budget > 0) else { break };
@@ -379,9 +396,21 @@ impl World {
     }
 }
 
-/// A message that cannot be taken for another.
+/// Messages are cut from this, each at its own place.
+static TAPE: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut state = 1_u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..TAPE_BYTES).map(|_| draw()).collect()
+});
+
+/// Twice the longest message.
+const TAPE_BYTES: usize = 2 * 65_600;
+
+/// A message that is not soon taken for another.
 fn message(number: u32, length: usize) -> Bytes {
-    let [.., a, b] = number.to_be_bytes();
-    let salt = a.wrapping_mul(31) ^ b.wrapping_mul(7);
-    (0..=250).cycle().take(length).map(|byte: u8| byte ^ salt).collect()
+    let at = number as usize * 61 % (TAPE_BYTES - length);
+    TAPE.slice(at..at + length)
 }

@@ -22,6 +22,13 @@ pub(crate) fn keep_all(keep: &dyn Fn(&str, &str, &[u8])) {
         [0x20, 0x80, 0x20, 0x40, 8],
         &[talk, talk, &[&[one, 0, 1, 0xff, 0, wait, 9]]].concat(),
     );
+    // Long packets are found, fill the path, and do not pass any more.
+    let long = [one, 0, 1, 0xff, 0, run, 200, one, 0, 1, 0xff, 0, run, 200];
+    life(
+        "a-path-that-narrows",
+        [0, 0x40, 0, 0x40, 0],
+        &[&long, &[one, 0, 1, 0xff, 0, touch, 4, 3, wait, 30], &[touch, 5, 0, wait, 9]],
+    );
     life("both-begin", [4, 0, 0, 0, 0], &[&[touch, 0, 0, run, 3, touch, 1, 0], talk[0], &[run, 90]]);
     life(
         "lost-and-late",

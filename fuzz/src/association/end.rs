@@ -27,6 +27,8 @@ pub(super) struct End {
     pub(super) config: Arc<Config>,
     pub(super) sent: Vec<Sent>,
     pub(super) sent_bytes: usize,
+    /// That something was sent on.
+    streams: BTreeSet<u16>,
     /// The newest ordered message of each stream that arrived.
     newest: BTreeMap<u16, u32>,
     /// Messages sent before each stream's reset was asked for.
@@ -55,6 +57,7 @@ impl End {
             config,
             sent: Vec::new(),
             sent_bytes: 0,
+            streams: BTreeSet::new(),
             newest: BTreeMap::new(),
             resets: BTreeMap::new(),
             resets_asked: 0,
@@ -76,6 +79,7 @@ impl End {
                 assert!(bytes > 0 && bytes + Association::CHARGE <= room);
                 assert_eq!(self.association.room(), room - bytes - Association::CHARGE);
                 self.sent_bytes += bytes;
+                self.streams.insert(message.stream);
                 self.sent.push(Sent { message, has_arrived: false });
             }
             Err(SendError::Full) => assert!(bytes + Association::CHARGE > room),
@@ -209,9 +213,8 @@ impl End {
         assert!(stats.bytes_acknowledged <= most_bytes && stats.bytes_sent <= most_bytes, "{stats:?}");
         // Every byte costs, and the header of a chunk costs no more than its message does.
         assert!(stats.in_flight <= 2 * most as u64 + 64 * 1024, "{stats:?}");
-        let streams: BTreeSet<u16> = self.sent.iter().map(|sent| sent.message.stream).collect();
-        for stream in streams {
-            let released = self.association.take_released(stream);
+        for stream in &self.streams {
+            let released = self.association.take_released(*stream);
             self.released.bytes += released.bytes;
             self.released.messages += released.messages;
         }
