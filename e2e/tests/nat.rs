@@ -15,6 +15,7 @@ use millstream_e2e::{
     process::Process,
     program::{EDGE, Program},
     stack::{Apart, Created, Stack},
+    viewers::Watch,
 };
 use serde_json::{Value, json};
 
@@ -136,6 +137,17 @@ fn a_viewer_behind_nat_lives_on_an_edge_behind_nat() {
     let by_it = of_edge(&seen, &id).unwrap()["payableBytes"].as_u64().unwrap();
     assert_eq!(by_it, seen["bytes"]["edge"].as_u64().unwrap(), "no other edge takes viewers: {seen}");
     println!("{by_it} bytes through two NATs, {origin} by the origin after the warm-up");
+}
+
+#[test]
+fn a_viewer_without_a_screen_comes_through_two_nats_too() {
+    let Some(world) = World::new() else { return };
+    let stack = &world.apart.stack;
+    let mut watch = Watch::new(&stack.ready.tracker, "show", 20);
+    watch.viewers = 2;
+    let viewers = world.viewer_home.space.within(|| watch.start(stack.folder())?.report()).unwrap();
+    assert!(viewers.bytes.edge > viewers.bytes.origin, "{viewers:?}");
+    assert_eq!(viewers.pieces.rejected, 0, "{viewers:?}");
 }
 
 #[test]

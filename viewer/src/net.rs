@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
-use millstream_datachannel::{Address, Certificate, Channel, dial};
+use millstream_datachannel::Certificate;
 use millstream_model::EdgeId;
 use millstream_service::{Trust, trust};
 use millstream_swarm::{FetchId, Input};
@@ -19,6 +19,10 @@ use tokio_tungstenite::{
     Connector,
     tungstenite::{Message, protocol::WebSocketConfig},
 };
+
+mod edge;
+
+use edge::Way;
 
 /// Inputs waiting for the mind at most: half a second of a fast stream's pieces.
 const INPUTS_MAX: usize = 256;
@@ -79,19 +83,12 @@ impl Net {
 
     pub(crate) fn connect(&mut self, edge: EdgeId, address: &EdgeAddress) {
         let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
-        let addresses = address.sockets.iter().map(|socket| Address {
-            socket: *socket,
-            ufrag: address.ufrag.clone(),
-            password: address.password.clone(),
-            fingerprint: address.fingerprint,
-        });
-        let work = keep_edge(
-            edge,
-            addresses.collect(),
-            self.means.certificate.clone(),
-            messages,
-            self.inputs.clone(),
-        );
+        let way = Way {
+            address: address.clone(),
+            certificate: self.means.certificate.clone(),
+            tracker: self.tracker.clone(),
+        };
+        let work = edge::keep(edge, way, messages, self.inputs.clone());
         let task = self.tasks.spawn(work);
         if let Some(old) = self.edges.insert(edge, Edge { outgoing, task }) {
             old.task.abort();
@@ -255,53 +252,6 @@ async fn talk_to_tracker(
                 Message::Close(_) => bail!("closed"),
                 _ => {}
             },
-        }
-    }
-}
-
-async fn keep_edge(
-    edge: EdgeId,
-    addresses: Vec<Address>,
-    certificate: Certificate,
-    messages: mpsc::Receiver<Bytes>,
-    inputs: mpsc::Sender<Input>,
-) {
-    for address in addresses {
-        let config = dial::Config { certificate: Some(certificate.clone()), ..dial::Config::default() };
-        match millstream_datachannel::dial(&address, config).await {
-            Ok(connection) => {
-                let opened = Input::EdgeOpen { edge, fingerprint: certificate.fingerprint() };
-                if inputs.send(opened).await.is_ok() {
-                    talk_to_edge(edge, &connection, messages, &inputs).await;
-                }
-                break;
-            }
-            Err(error) => tracing::debug!(%edge, socket = %address.socket, "edge: {error}"),
-        }
-    }
-    let _ = inputs.send(Input::EdgeClosed { edge }).await;
-}
-
-async fn talk_to_edge(
-    edge: EdgeId,
-    connection: &millstream_datachannel::Connection,
-    mut messages: mpsc::Receiver<Bytes>,
-    inputs: &mpsc::Sender<Input>,
-) {
-    loop {
-        tokio::select! {
-            outgoing = messages.recv() => {
-                let Some(bytes) = outgoing else { return connection.close() };
-                if connection.send(Channel::Control, bytes).await.is_err() {
-                    return;
-                }
-            }
-            incoming = connection.recv() => {
-                let Some(message) = incoming else { return };
-                if inputs.send(Input::EdgeMessage { edge, message: message.bytes }).await.is_err() {
-                    return;
-                }
-            }
         }
     }
 }
