@@ -22,9 +22,9 @@ const STREAM: &str = "show";
 const RENDITION: &str = "video";
 
 /// How many watch, step by step; the steps end when parts come too late.
-const STEPS: [u32; 8] = [1, 50, 100, 200, 400, 600, 800, 1_000];
+const STEPS: [u32; 9] = [1, 50, 100, 200, 300, 400, 600, 800, 1_000];
 
-/// Parts that come later than this after their last frame are of no use to a viewer near live.
+/// Parts that come later than this after a single viewer would have had them are of no use to a viewer near live.
 const P99_MS_MAX: f64 = 100.0;
 
 /// New connections that an edge lets in from one address each second (16), with room for their handshakes.
@@ -38,6 +38,7 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
     let window = bench.seconds(WINDOW_SECONDS);
     let steps: Vec<u32> = STEPS.iter().map(|viewers| bench.count(*viewers)).collect();
     bench.each_run(|| {
+        let mut alone = None;
         for viewers in &steps {
             let step = step(bench, *viewers, window).with_context(|| format!("{viewers} viewers"))?;
             let name = |what: &str| format!("{viewers} viewers: {what}");
@@ -49,7 +50,7 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
             sheet.note(&name("last frame to whole part, p99"), "ms", step.p99_ms);
             sheet.note(&name("edge, memory per viewer"), "KiB", step.kib);
             bench.progress(&format!("    {viewers} viewers: {step:?}"));
-            if step.p99_ms > P99_MS_MAX {
+            if step.p99_ms - *alone.get_or_insert(step.p50_ms) > P99_MS_MAX {
                 break;
             }
         }
@@ -74,7 +75,7 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
          processor time is each process's own, over {} s in which all watch; memory is what the edge took more than \
          before the first came, its cache left out. A part's delay is from when its last frame was received (at a tap right \
          before the packager) until a viewer had it whole and verified: packager, feed and edge are in it, and the one \
-         frame (33 ms) that the packager waits for to know that a part is over. The steps end where p99 passes {} ms.",
+         frame (33 ms) that the packager waits for to know that a part is over. The steps end where p99 is {} ms later than a single viewer's median.",
         window.as_secs(),
         P99_MS_MAX
     ));
