@@ -106,7 +106,7 @@ targets! {
     /// Messages about data channels: bounded, one form.
     dcep = sctp::dcep, 20_000;
     /// Two associations among losses and forgeries: nothing grows or storms, and what honest peers send arrives.
-    association = association::association, 3_000;
+    association = association::association, 1_500;
     /// A lane of an edge: window, cap and queues hold whatever a viewer says.
     lane = lane::lane, 80;
     /// An edge's cache: the bound holds, and only what was signed is visible.
