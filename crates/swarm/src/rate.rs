@@ -21,6 +21,10 @@ const BURST_BYTES_MIN: u64 = 8 * 1024;
 /// A burst of fewer bytes says nothing at all: a few packets.
 const CRUMB_BYTES_MIN: u64 = 2 * 1024;
 
+/// What may have come in the packet that brought the record: it took none of the time from there on. Without it two
+/// packets would say that the line is twice as fast as it is.
+const FIRST_PACKET_BYTES: u64 = 1_200;
+
 /// Weights are out of this many.
 const ONE: u64 = 256;
 
@@ -52,7 +56,11 @@ impl Estimate {
     /// A part of `size` bytes, expected since then, is whole; 0 when its own time says nothing.
     pub(crate) fn whole(&mut self, size: u32, since: Instant, now: Instant) {
         let waited = since < self.ended;
-        let (bytes, begun) = if waited { (self.arrived, self.ended) } else { (u64::from(size), since) };
+        let (bytes, begun) = if waited {
+            (self.arrived, self.ended)
+        } else {
+            (u64::from(size).saturating_sub(FIRST_PACKET_BYTES), since)
+        };
         self.burst(bytes, now.0.saturating_sub(begun.0));
         self.ends(now);
     }
@@ -177,6 +185,22 @@ mod tests {
         }
         let rate = estimate.rate().0;
         assert!((700_000..900_000).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn what_came_with_the_record_does_not_make_the_line_faster() {
+        let mut estimate = Estimate::default();
+        estimate.burst(87_500, SECOND);
+        // Small parts on a line of 700 kbit/s that they do not fill: the first of their packets brings their record.
+        for part in 1..=40 {
+            let (packets, since) = (2 + part % 3, Instant(part * SECOND / 4));
+            let size = u32::try_from(packets * FIRST_PACKET_BYTES).unwrap();
+            let micros = (packets - 1) * FIRST_PACKET_BYTES * 8 * 1_000_000 / 700_000;
+            estimate.arrived(size.into());
+            estimate.whole(size, since, Instant(since.0 + micros));
+        }
+        let rate = estimate.rate().0;
+        assert!((650_000..750_000).contains(&rate), "{rate}");
     }
 
     #[test]
