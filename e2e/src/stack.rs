@@ -152,7 +152,10 @@ impl Stack {
     pub fn apart_at(ip: Ipv4Addr) -> anyhow::Result<Apart> {
         let folder = tempfile::tempdir()?;
         let free = format!("{ip}:0");
-        let settings = [("admin_token", TOKEN), ("listen", &free)];
+        // Viewers of a test or a bench come from one address, however many they are.
+        let many = MANY.to_string();
+        let settings =
+            [("admin_token", TOKEN), ("listen", &free), ("admission.sessions_per_address", many.as_str())];
         let tracker = Program::start(TRACKER, "tracker", folder.path(), &settings)?;
         let url = tracker.said("url")?.to_owned();
         let settings = [
@@ -350,6 +353,9 @@ impl Stack {
         self.api.wait("/v1/edges", START, |edges| (edges["edges"].as_array()?.len() == count).then_some(()))
     }
 }
+
+/// Sessions of one address.
+const MANY: u32 = 10_000;
 
 /// A stream just made.
 #[derive(Debug, Clone, Deserialize)]
