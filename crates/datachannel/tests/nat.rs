@@ -7,9 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use millstream_datachannel::{
-    Address, CANDIDATES_MAX, Candidates, Certificate, Channel, Connection, Dial, Listener, Message, dial,
+    Address, CANDIDATES_MAX, Candidates, Certificate, Channel, Dial, Listener, dial,
     listen::{
         self,
         traversal::{Error, Outcome},
@@ -19,8 +18,10 @@ use millstream_datachannel::{
 use tokio::{net::UdpSocket, time::timeout};
 
 mod gate;
+mod message;
 
 use gate::Gate;
+use message::deliver;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,13 +37,6 @@ fn candidates(candidates: &[SocketAddr]) -> Candidates {
         password: "VOkJxbRl1RmTxUk/WvJxBt".into(),
         candidates: candidates.to_vec(),
     }
-}
-
-async fn deliver(from: &Connection, to: &Connection, channel: Channel, length: usize) {
-    let bytes = Bytes::from(vec![5; length]);
-    from.send(channel, bytes.clone()).await.unwrap();
-    let message = timeout(PATIENCE, to.recv()).await.expect("the message comes");
-    assert_eq!(message, Some(Message { channel, bytes }));
 }
 
 /// With several cores the answer comes to whichever the kernel chooses; sixteen answers find most of them.

@@ -10,8 +10,10 @@ use millstream_datachannel::{
 use tokio::time::{Instant, timeout};
 
 mod hello;
+mod message;
 mod relay;
 
+use message::deliver;
 use relay::{Relay, Weather};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,13 +32,6 @@ async fn connect(listener: &mut Listener, config: dial::Config) -> (Relay, Conne
     let (viewer, edge) =
         timeout(PATIENCE, async { tokio::join!(dial(&address, config), listener.accept()) }).await.unwrap();
     (relay, viewer.unwrap(), edge.unwrap())
-}
-
-async fn deliver(from: &Connection, to: &Connection, channel: Channel, length: usize) {
-    let bytes = Bytes::from(vec![5; length]);
-    from.send(channel, bytes.clone()).await.unwrap();
-    let message = timeout(PATIENCE, to.recv()).await.expect("the message comes");
-    assert_eq!(message, Some(Message { channel, bytes }));
 }
 
 #[tokio::test]

@@ -174,7 +174,7 @@ impl Sctp {
             Channel::Pieces => {
                 let pace = self.association.stats().pace.unwrap_or(0);
                 let soon = usize::try_from(pace / WAITING_PER_SECOND).unwrap_or(usize::MAX);
-                let flying = self.association.held() - self.association.waiting();
+                let flying = self.association.held().saturating_sub(self.association.waiting());
                 flying.saturating_add(soon.max(WAITING_BYTES_MIN))
             }
         }
