@@ -155,7 +155,7 @@ pub enum SendError {
 pub struct Stats {
     /// Payload bytes sent for the first time.
     pub bytes_sent: u64,
-    /// Payload bytes of chunks that the peer has for good.
+    /// Payload bytes of chunks that the peer has for good; what was given up is not among them.
     pub bytes_acknowledged: u64,
     /// Payload bytes of chunks received, each once.
     pub bytes_received: u64,

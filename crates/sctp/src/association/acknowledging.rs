@@ -58,10 +58,11 @@ impl Association {
         let Some(Pending { cumulative, window, duplicates }) = self.pending.take() else { return };
         let in_flight_before = self.flight.flying();
         let Self { flight, queue, gaps, round_trip, stats, .. } = self;
-        let progress = flight.acknowledge(cumulative, gaps, round_trip.lowest(), now, &mut |key, bytes| {
-            stats.bytes_acknowledged += bytes as u64;
-            queue.release(key, bytes);
-        });
+        let progress =
+            flight.acknowledge(cumulative, gaps, round_trip.lowest(), now, &mut |key, bytes, is_held| {
+                stats.bytes_acknowledged += if is_held { bytes as u64 } else { 0 };
+                queue.release(key, bytes);
+            });
         // Less than a packet is as good as closed.
         let packet = self.search.current() as u64;
         let was_closed = std::mem::replace(&mut self.peer_window, u64::from(window)) < packet;

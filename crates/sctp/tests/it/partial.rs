@@ -114,6 +114,25 @@ fn nor_does_one_of_which_all_chunks_had_arrived() {
 }
 
 #[test]
+fn what_was_given_up_is_not_counted_as_acknowledged() {
+    for interleaving in [false, true] {
+        let mut world = slow(interleaving);
+        let cut = world.now + SECOND;
+        world.tap = Some(Box::new(move |_, now, _| now < cut));
+        // One of which some chunks leave, one that leaves whole, and one that comes through.
+        send(&mut world, 1, 60_000, false, Reliability::Lifetime(200 * MS));
+        send(&mut world, 2, 1_000, false, Reliability::Retransmissions(0));
+        send(&mut world, 3, 5_000, false, Reliability::Reliable);
+        world.run(10 * SECOND);
+        assert_eq!(numbers(&world), [3], "interleaved: {interleaving}");
+        assert!(world.is_drained());
+        let stats = world.ends[0].association.stats();
+        assert!(stats.bytes_sent > 6_000, "{stats:?}");
+        assert_eq!(stats.bytes_acknowledged, 5_000, "interleaved: {interleaving}");
+    }
+}
+
+#[test]
 fn a_message_given_up_before_it_began_costs_nothing() {
     for interleaving in [false, true] {
         let mut world = slow(interleaving);

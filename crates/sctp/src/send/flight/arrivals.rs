@@ -10,14 +10,14 @@ use crate::{congestion::Rate, send::queue::Key};
 
 impl Flight {
     /// Takes an acknowledgement: everything up to `cumulative`, and beyond it the gap blocks as they came (RFC 9260
-    /// §3.3.4), sorted and apart. `release` hears what leaves the ring.
+    /// §3.3.4), sorted and apart. `release` hears what leaves the ring, and whether the peer has it: else it was given up.
     pub(crate) fn acknowledge(
         &mut self,
         cumulative: u64,
         gaps: &[u8],
         lowest: Duration,
         now: Instant,
-        release: &mut dyn FnMut(Key, usize),
+        release: &mut dyn FnMut(Key, usize, bool),
     ) -> Progress {
         let mut progress = Progress::default();
         let mut newest: Option<(u64, Snapshot, Instant)> = None;
@@ -31,7 +31,7 @@ impl Flight {
                 self.arrive(self.first, lowest, now, &mut progress, &mut newest);
                 if let Some(chunk) = self.ring.pop_front() {
                     self.first += 1;
-                    release(chunk.cut.key, chunk.cut.length as usize);
+                    release(chunk.cut.key, chunk.cut.length as usize, chunk.state == State::Held);
                 }
             }
             self.held.retain_mut(|(start, end)| {

@@ -70,6 +70,16 @@ pub(crate) fn memory_is_bounded(end: &End) {
     assert!(held <= most, "{held} bytes are held where {most} are allowed");
 }
 
+/// What counts as acknowledged has been sent, and has come. Who is over does not know any more what came.
+pub(crate) fn what_is_acknowledged_has_come(end: &End, other: &End) {
+    let (stats, came) = (end.association.stats(), other.association.stats().bytes_received);
+    let acknowledged = stats.bytes_acknowledged;
+    assert!(
+        acknowledged <= stats.bytes_sent && (acknowledged <= came || !other.association.is_open()),
+        "{acknowledged} bytes acknowledged, {came} came: {stats:?}"
+    );
+}
+
 /// A sender with data that waits, sent or not, is never silent for longer than its longest timer.
 pub(crate) fn no_silence_while_data_waits(end: &End, now: Instant, grain: Duration) {
     let silence = end.silence_max.max(end.waiting_since.map_or(Duration::ZERO, |since| now.since(since)));

@@ -220,6 +220,9 @@ impl Run {
         if !self.gives_up[end] {
             invariants::memory_is_bounded(end_of);
         }
+        if self.plan.restart.is_none() {
+            invariants::what_is_acknowledged_has_come(end_of, &world.ends[1 - end]);
+        }
         invariants::nothing_happens_after_the_end(end_of);
         for at in self.heard[end]..end_of.events.len() {
             match end_of.events[at] {
