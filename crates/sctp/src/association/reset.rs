@@ -16,6 +16,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Answers that wait to leave: one RE-CONFIG holds two requests, and only the newest answer is ever asked for again.
 const ANSWERS_MAX: usize = 4;
 
+/// Streams that one request names; more are asked for one request after another (RFC 6525 §5.1.2 has one underway). So
+/// many have room beside the answers in every packet, also when a request is repeated on a path that has narrowed.
+pub(super) const REQUEST_STREAMS_MAX: usize = 128;
+
 #[derive(Debug)]
 pub(super) struct Resets {
     /// Number of our next request.
@@ -129,7 +133,9 @@ impl Association {
                     }
                     let last_tsn = serial::unwrap(self.arrived.cumulative(), last_tsn);
                     let all = streams.is_all().then_some(0..self.config.streams);
-                    let streams: Vec<u16> = all.into_iter().flatten().chain(streams).collect();
+                    let mut streams: Vec<u16> = all.into_iter().flatten().chain(streams).collect();
+                    streams.sort_unstable();
+                    streams.dedup();
                     if streams.iter().any(|stream| *stream >= self.config.streams) {
                         self.resets.expected = request.wrapping_add(1);
                         self.resets.answer(request, Outcome::WrongStream);
@@ -156,7 +162,8 @@ impl Association {
     pub(super) fn settle_resets(&mut self) {
         let cumulative = self.arrived.cumulative();
         let Some(wish) = self.resets.waiting.take_if(|wish| wish.last_tsn <= cumulative) else { return };
-        if self.events.len() + wish.streams.len() > EVENTS_MAX {
+        // A request may name every stream there is.
+        if self.events.len() + wish.streams.len() > EVENTS_MAX.max(usize::from(self.config.streams)) {
             return self.violated("too many stream resets");
         }
         for stream in wish.streams {
@@ -181,10 +188,11 @@ impl Association {
         {
             let number = self.resets.next;
             self.resets.next = number.wrapping_add(1);
+            let count = self.resets.wanted.len().min(REQUEST_STREAMS_MAX);
             self.resets.underway = Some(Request {
                 number,
                 last_tsn: self.flight.next() - 1,
-                streams: std::mem::take(&mut self.resets.wanted),
+                streams: self.resets.wanted.drain(..count).collect(),
                 is_due: true,
                 again_at: None,
             });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millstream_model::Instant;
 
-use super::{Association, Forward, Probe, Reply, State, receiving::wire};
+use super::{Association, Forward, Probe, Reply, State, receiving::wire, reset::REQUEST_STREAMS_MAX};
 use crate::{
     congestion::Sent,
     send::queue::{Key, Limit, MESSAGE_CHARGE},
@@ -38,7 +38,8 @@ impl Association {
                 self.write_sack(&mut writer);
             }
             self.write_forward(&mut writer, room);
-            if has_place(&writer, RESET_BYTES + STREAM_BYTES * usize::from(self.config.streams), room) {
+            let streams = REQUEST_STREAMS_MAX.min(usize::from(self.config.streams));
+            if has_place(&writer, RESET_BYTES + STREAM_BYTES * streams, room) {
                 self.write_reset(&mut writer, now);
             }
             if has_data && has_told {

@@ -13,6 +13,7 @@ mod memory;
 mod pair;
 mod partial;
 mod peers;
+mod resets;
 mod setup;
 mod trace;
 mod world;
