@@ -1,5 +1,6 @@
-//! The two ends of a bare data channel, each as a process of its own, so that the cost of sending is told apart from
-//! the cost of receiving. Nothing of Millstream's protocol is in it: pieces of zeros as fast as they are taken.
+//! The ends of connections, each as a process of its own, so that the cost of sending is told apart from the cost of
+//! receiving. Those of a bare data channel know nothing of Millstream's protocol: pieces of zeros as fast as they are
+//! taken. Those of an audience do.
 
 use std::{
     io::Write as _,
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::{baseline, cost, scenario::Bench};
 
+mod audience;
 mod offered;
 
 /// A piece with its header.
@@ -74,6 +76,9 @@ pub(crate) enum End {
     Dial { address: String, times: u32 },
     /// Connects so many times, says so, and holds on to them all.
     Hold { address: String, connections: u32 },
+    /// So many receivers watch a live stream: who have come one by one in `spread_ms` say so, and `settle_ms` later count
+    /// for `window_ms`.
+    Audience { tracker: String, stream: String, viewers: u32, spread_ms: u64, settle_ms: u64, window_ms: u64 },
 }
 
 /// Plays one end until it is done, or for ever.
@@ -89,6 +94,12 @@ pub(crate) fn play(end: &End) -> anyhow::Result<()> {
             }
             End::Dial { address, times } => dial_often(&read(address)?, *times).await,
             End::Hold { address, connections } => hold(&read(address)?, *connections).await,
+            End::Audience { tracker, stream, viewers, spread_ms, settle_ms, window_ms } => {
+                let [spread, settle, window] =
+                    [*spread_ms, *settle_ms, *window_ms].map(Duration::from_millis);
+                let show = audience::Show { tracker, stream, viewers: *viewers, spread, settle, window };
+                audience::watch(&show).await
+            }
         }
     })
 }
