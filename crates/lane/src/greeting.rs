@@ -4,7 +4,7 @@ use millstream_model::{EdgeId, Fingerprint, Instant, TrackerId, WallTime};
 use millstream_wire::{
     frame::{PROTOCOL, Reason},
     session::{Grant, Hello},
-    sign::{Context, Signed},
+    sign::{Context, SessionVerifier, Signed},
 };
 
 use crate::limits::{CLOCK_MS, GRACE_MS, RETURN_MS};
@@ -42,13 +42,14 @@ pub(crate) const fn refusal(reason: Reason, text: &'static str) -> Refusal {
     Refusal { reason, text }
 }
 
+/// The session's key, when the hello is good: the lane's vouchers are checked with it.
 pub(crate) fn check_hello(
     local: &Local,
     protocol: u16,
     grant: &Signed<Grant>,
     hello: &Signed<Hello>,
     honoured: WallTime,
-) -> Result<(), Refusal> {
+) -> Result<SessionVerifier, Refusal> {
     if protocol != PROTOCOL {
         return Err(refusal(Reason::Protocol, "this edge speaks version 1"));
     }
@@ -63,10 +64,9 @@ pub(crate) fn check_hello(
     if said.fingerprint != local.peer {
         return Err(refusal(Reason::Hello, "the hello is for another connection"));
     }
-    hello
-        .verify(&granted.key, Context::None)
-        .map_err(|_| refusal(Reason::Hello, "the hello is not signed by the session's key"))?;
-    Ok(())
+    let signed =
+        SessionVerifier::new(&granted.key).and_then(|key| hello.verify(&key, Context::None).map(|_| key));
+    signed.map_err(|_| refusal(Reason::Hello, "the hello is not signed by the session's key"))
 }
 
 pub(crate) fn check_grant<'a>(local: &Local, grant: &'a Signed<Grant>) -> Result<&'a Grant, Refusal> {

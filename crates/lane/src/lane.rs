@@ -7,7 +7,7 @@ use millstream_model::{Instant, RenditionId, WallTime};
 use millstream_wire::{
     frame::{Frame, PROTOCOL, Reason},
     session::Grant,
-    sign::Signed,
+    sign::{SessionVerifier, Signed},
 };
 
 use crate::{
@@ -28,6 +28,7 @@ enum Phase {
     /// The hello is good; the program looks for the stream.
     Opening {
         grant: Box<Signed<Grant>>,
+        key: Box<SessionVerifier>,
         early: Vec<Frame>,
         described: Option<(Bytes, Bytes)>,
     },
@@ -241,10 +242,11 @@ impl Lane {
         match (phase, frame) {
             (Phase::Greeting, Frame::Hello { protocol, grant, hello }) => {
                 let honoured = honoured(self.reach, now, self.now.1);
-                check_hello(&self.local, protocol, &grant, &hello, honoured)?;
+                let key = Box::new(check_hello(&self.local, protocol, &grant, &hello, honoured)?);
                 stats.expires = grant.unverified().expires;
                 outputs.push_back(Output::Open(Box::new(grant.unverified().clone())));
-                self.phase = Phase::Opening { grant: Box::new(grant), early: Vec::new(), described: None };
+                self.phase =
+                    Phase::Opening { grant: Box::new(grant), key, early: Vec::new(), described: None };
             }
             (Phase::Greeting, _) => return Err(refusal(Reason::Hello, "the first frame is the hello")),
             (Phase::Closed { .. }, _) => {}
@@ -281,9 +283,10 @@ impl Lane {
 
     fn admit(&mut self, admission: Admission, now: Instant) {
         let Self { phase, outputs, stats, .. } = self;
-        let Phase::Opening { grant, early, described } = phase else { return };
-        let (grant, early, described) = (grant.clone(), std::mem::take(early), described.take());
-        let mut open = Open::new(*grant, admission.credit, now);
+        let Phase::Opening { grant, key, early, described } = phase else { return };
+        let (grant, key) = (grant.clone(), **key);
+        let (early, described) = (std::mem::take(early), described.take());
+        let mut open = Open::new(*grant, key, admission.credit, now);
         if let Some(newer) = admission.grant {
             // It was checked when it came; a lane's grants differ in serial, cap and expiry alone.
             let _ = open.renew(newer, &self.local, stats, outputs);

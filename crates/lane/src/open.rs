@@ -8,7 +8,7 @@ use millstream_wire::{
     frame::{Frame, Reason, Span, Subscription},
     media::RENDITIONS_MAX,
     session::{Grant, Voucher},
-    sign::{Context, Signed},
+    sign::{Context, SessionVerifier, Signed},
 };
 
 use crate::{
@@ -46,6 +46,8 @@ struct Blocked {
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) grant: Signed<Grant>,
+    /// The grant's, and every later grant's.
+    key: SessionVerifier,
     pub(crate) credit: Credit,
     subscriptions: BTreeMap<RenditionId, Subscribed>,
     queue: Queue,
@@ -61,9 +63,10 @@ pub(crate) struct Open {
 type Outputs = VecDeque<Output>;
 
 impl Open {
-    pub(crate) fn new(grant: Signed<Grant>, credit: Credit, now: Instant) -> Self {
+    pub(crate) fn new(grant: Signed<Grant>, key: SessionVerifier, credit: Credit, now: Instant) -> Self {
         Self {
             grant,
+            key,
             credit,
             subscriptions: BTreeMap::new(),
             queue: Queue::new(),
@@ -183,7 +186,7 @@ impl Open {
             Judged::OverCap => return Err(refusal(Reason::Cap, "the voucher is over the grant's cap")),
         }
         voucher
-            .verify(&grant.key, Context::None)
+            .verify(&self.key, Context::None)
             .map_err(|_| refusal(Reason::Unpaid, "the voucher is not signed by the session's key"))?;
         self.credit.acknowledge(claim);
         stats.vouchers += 1;

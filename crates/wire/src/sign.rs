@@ -7,11 +7,15 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use millstream_model::{Hash, PublicKey, SessionKey, StreamId, base64url, from_base64url};
+use millstream_model::{Hash, PublicKey, StreamId, base64url, from_base64url};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::codec::{self, Reader, Writer};
+
+mod session;
+
+pub use session::{SessionSecret, SessionVerifier};
 
 /// Bytes of a signature, of either kind.
 pub const SIGNATURE_BYTES: usize = 64;
@@ -35,6 +39,9 @@ pub enum Error {
 
 /// A key that checks signatures.
 pub trait VerifyKey {
+    /// The public key as it is sent: what names the kind of key in [`Body::Key`].
+    type Public;
+
     /// True when `signature` over `message` was made by this key's secret half.
     ///
     /// # Errors
@@ -43,22 +50,14 @@ pub trait VerifyKey {
 }
 
 impl VerifyKey for PublicKey {
+    type Public = Self;
+
     /// Ed25519, strict: small-order keys and non-canonical encodings are refused, so that all implementations
     /// agree (RFC 8032 §8, "Taming the many EdDSAs").
     fn check(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> Result<(), Error> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0).map_err(|_| Error::Key)?;
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         key.verify_strict(message, &signature).map_err(|_| Error::Signature)
-    }
-}
-
-impl VerifyKey for SessionKey {
-    /// ECDSA over P-256 with SHA-256 (FIPS 186-5).
-    fn check(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> Result<(), Error> {
-        use p256::ecdsa::signature::Verifier as _;
-        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(&self.0).map_err(|_| Error::Key)?;
-        let signature = p256::ecdsa::Signature::from_slice(signature).map_err(|_| Error::Signature)?;
-        key.verify(message, &signature).map_err(|_| Error::Signature)
     }
 }
 
@@ -102,38 +101,6 @@ impl Signer for SecretKey {
     fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         use ed25519_dalek::Signer as _;
         self.0.sign(message).to_bytes()
-    }
-}
-
-/// The secret half of a [`SessionKey`] (P-256), for viewers that are not browsers.
-#[derive(Clone)]
-pub struct SessionSecret(p256::ecdsa::SigningKey);
-
-impl SessionSecret {
-    /// The key with this scalar, or `None` for the (2⁻¹²⁸ rare) bytes that are not one.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
-        p256::ecdsa::SigningKey::from_slice(bytes).ok().map(Self)
-    }
-}
-
-impl Signer for SessionSecret {
-    type Public = SessionKey;
-
-    fn public(&self) -> SessionKey {
-        let point = self.0.verifying_key().to_sec1_point(true);
-        let mut key = [0; SessionKey::BYTES];
-        for (to, from) in key.iter_mut().zip(point.as_bytes()) {
-            *to = *from;
-        }
-        SessionKey(key)
-    }
-
-    /// Deterministic by RFC 6979.
-    fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        use p256::ecdsa::signature::Signer as _;
-        let signature: p256::ecdsa::Signature = self.0.sign(message);
-        signature.to_bytes().into()
     }
 }
 
@@ -215,11 +182,12 @@ impl<T: Body> Signed<T> {
         &self.object
     }
 
-    /// The object, once `key` is shown to have signed it in `context`.
+    /// The object, once `key` is shown to have signed it in `context`. `key` is a [`Body::Key`], or what was made of one
+    /// to check many signatures.
     ///
     /// # Errors
     /// [`Error::Key`] or [`Error::Signature`].
-    pub fn verify(&self, key: &T::Key, context: Context<'_>) -> Result<&T, Error> {
+    pub fn verify<K: VerifyKey<Public = T::Key>>(&self, key: &K, context: Context<'_>) -> Result<&T, Error> {
         let (body, signature) = self.bytes.split_at(self.bytes.len() - SIGNATURE_BYTES);
         let signature = signature.try_into().map_err(|_| Error::Signature)?;
         key.check(&message(T::TAG, context, body), signature)?;
