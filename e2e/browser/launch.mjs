@@ -26,11 +26,12 @@ const FIREFOX_PREFERENCES = {
   'network.connectivity-service.enabled': false,
 };
 
-/** Starts a browser: `chromium` or `firefox`. Chromium takes pages of `origin` for as safe as those of localhost. */
+/** Starts a browser: `chromium` or `firefox`. It takes pages of `origin` for as safe as those of localhost. */
 export async function launch(name = 'chromium', origin) {
   const profile = await mkdtemp(join(tmpdir(), 'millstream-browser-'));
+  const safe = origin ? { 'dom.securecontext.allowlist': new URL(origin).hostname } : {};
   const options = name === 'firefox'
-    ? { browser: 'firefox', executablePath: FIREFOX, headless: true, extraPrefsFirefox: FIREFOX_PREFERENCES }
+    ? { browser: 'firefox', executablePath: FIREFOX, headless: true, extraPrefsFirefox: { ...FIREFOX_PREFERENCES, ...safe } }
     : { executablePath: CHROMIUM, args: [...CHROMIUM_ARGUMENTS, ...(origin ? [`--unsafely-treat-insecure-origin-as-secure=${origin}`] : [])] };
   const browser = await puppeteer.launch({ ...options, userDataDir: profile, handleSIGINT: false, handleSIGTERM: false });
   const process_ = browser.process();

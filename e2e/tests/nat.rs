@@ -71,11 +71,12 @@ impl World {
         Some(Self { behind, public, _publisher: publisher, created, apart, edge_home, viewer_home, internet })
     }
 
-    /// Chromium in the viewer's home; `before` is JavaScript that is run before the page's.
-    fn watch(&self, seconds: u32, before: &str) -> Value {
+    /// A browser in the viewer's home; `before` is JavaScript that is run before the page's.
+    fn watch(&self, browser: &str, seconds: u32, before: &str) -> Value {
         let stack = &self.apart.stack;
         let page = format!("{}/watch/show?verify-key={}", stack.ready.tracker, self.created.root_public_key);
-        let argument = json!({ "url": page, "seconds": seconds, "warmup": 10, "before": before });
+        let argument =
+            json!({ "url": page, "browser": browser, "seconds": seconds, "warmup": 10, "before": before });
         let space = &self.viewer_home.space;
         space.within(|| browser::start("watch.mjs", &argument, stack.folder())?.finish()).unwrap()
     }
@@ -109,8 +110,7 @@ fn of_edge<'a>(seen: &'a Value, id: &str) -> Option<&'a Value> {
     seen["edges"].as_array()?.iter().find(|edge| edge["id"] == id)
 }
 
-#[test]
-fn a_viewer_behind_nat_lives_on_an_edge_behind_nat() {
+fn lives_on_an_edge_behind_nat(browser: &str) {
     let Some(world) = World::new() else { return };
     let id = world.behind.said("edge").unwrap().to_owned();
 
@@ -122,7 +122,7 @@ fn a_viewer_behind_nat_lives_on_an_edge_behind_nat() {
     }
 
     let pressure = Pressure::begin();
-    let seen = world.watch(40, "");
+    let seen = world.watch(browser, 40, "");
     eprintln!("{seen}\n{pressure}");
     assert_eq!(seen["mode"], "swarm", "{seen}");
     assert_eq!(seen["errors"], json!([]), "{seen}");
@@ -136,7 +136,18 @@ fn a_viewer_behind_nat_lives_on_an_edge_behind_nat() {
     assert!(edge * 10 >= (edge + origin) * 9, "{edge} by edges, {origin} by the origin: {seen}");
     let by_it = of_edge(&seen, &id).unwrap()["payableBytes"].as_u64().unwrap();
     assert_eq!(by_it, seen["bytes"]["edge"].as_u64().unwrap(), "no other edge takes viewers: {seen}");
+    assert_eq!(seen["stalls"]["count"], 0, "{pressure}: {seen}");
     println!("{by_it} bytes through two NATs, {origin} by the origin after the warm-up");
+}
+
+#[test]
+fn a_viewer_behind_nat_lives_on_an_edge_behind_nat() {
+    lives_on_an_edge_behind_nat("chromium");
+}
+
+#[test]
+fn a_viewer_with_firefox_does_too() {
+    lives_on_an_edge_behind_nat("firefox");
 }
 
 #[test]
@@ -158,7 +169,7 @@ fn without_signals_nobody_comes_through_two_nats() {
         const send = WebSocket.prototype.send;
         WebSocket.prototype.send = function (text) { if (!text.includes('"signal"')) send.call(this, text); };
     "#;
-    let seen = world.watch(20, mute);
+    let seen = world.watch("chromium", 20, mute);
     eprintln!("{seen}");
     assert_eq!(seen["mode"], "swarm", "{seen}");
     assert!(of_edge(&seen, &id).is_some(), "it was offered the edge: {seen}");
