@@ -206,7 +206,7 @@ impl Link<'_> {
             other => bail!("it answered {other:?}"),
         };
         self.registered(tracker);
-        shared.nat.named.send_replace(Some(stun));
+        shared.nat.name(stun);
         let status_ms = status_ms.clamp(*STATUS_MS.start(), *STATUS_MS.end());
         Ok((socket, Duration::from_millis(u64::from(status_ms))))
     }

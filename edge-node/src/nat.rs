@@ -36,8 +36,8 @@ pub(crate) struct Nat {
     pub(crate) traversal: Traversal,
     /// What the tracker is told, whenever it changes.
     pub(crate) address: watch::Sender<EdgeAddress>,
-    /// Servers that the tracker has named, said anew each time it is met; none before the first.
-    pub(crate) named: watch::Sender<Option<Vec<String>>>,
+    /// Servers that the tracker has named last, said anew each time it is met; none before the first.
+    named: watch::Sender<Option<Vec<String>>>,
     /// Its own addresses, as this machine knows them.
     own: Vec<SocketAddr>,
     /// Each destination sees it by another port.
@@ -58,6 +58,12 @@ impl Nat {
             named: watch::Sender::new(None),
             varies: AtomicBool::new(false),
         }
+    }
+
+    /// Takes in which servers the tracker names.
+    pub(crate) fn name(&self, servers: Vec<String>) {
+        // Also when they are the same: whoever has lost the tracker may have moved to another network.
+        self.named.send_modify(|named| *named = Some(newest(named.take(), servers)));
     }
 
     /// Whether it was seen that the NAT gives each destination another port.
@@ -222,6 +228,11 @@ impl View {
     }
 }
 
+/// Servers to go by: a tracker that began anew knows no edges yet that it could name, but those of before still answer.
+fn newest(last: Option<Vec<String>>, named: Vec<String>) -> Vec<String> {
+    last.filter(|_| named.is_empty()).unwrap_or(named)
+}
+
 /// Whom to ask: those of the operator first.
 fn servers(own: &[String], named: &[String]) -> Vec<String> {
     let mut servers: Vec<String> = Vec::new();
@@ -353,6 +364,16 @@ mod tests {
         assert_eq!(View::of(&[one, other], &[], 2), View::Seen { sockets: vec![one, other], varies: true });
         let ipv6 = at("[2001:4860::7]:4443");
         assert_eq!(View::of(&[one, ipv6], &[], 2), View::Seen { sockets: vec![one, ipv6], varies: false });
+    }
+
+    #[test]
+    fn a_tracker_that_names_nobody_takes_nobody_away() {
+        let [first, second] =
+            ["stun.example:3478", "edge.example:4443"].map(|server| vec![server.to_owned()]);
+        assert_eq!(newest(None, Vec::new()), Vec::<String>::new());
+        assert_eq!(newest(None, first.clone()), first);
+        assert_eq!(newest(Some(first.clone()), Vec::new()), first);
+        assert_eq!(newest(Some(first), second.clone()), second);
     }
 
     #[test]

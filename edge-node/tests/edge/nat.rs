@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use millstream_datachannel::{Address, Dial, dial};
 use millstream_edge::{AsItIs, Config};
 use millstream_wire::tracker::{CANDIDATES_MAX, Candidates, EdgeAddress, Signal, ToEdge};
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{net::UdpSocket, sync::watch, task::JoinSet};
 
 use crate::{
     tracker::Seen,
@@ -13,11 +13,15 @@ use crate::{
 };
 
 /// A NAT's outside between an edge that asks and the one that it asks: it is seen by the second of these addresses, and
-/// asks the first.
-async fn outside(tasks: &mut JoinSet<()>, server: SocketAddr) -> (SocketAddr, SocketAddr) {
+/// asks the first. How often it has asked comes with them.
+async fn outside(
+    tasks: &mut JoinSet<()>,
+    server: SocketAddr,
+) -> (SocketAddr, SocketAddr, watch::Receiver<usize>) {
     let inside = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let outside = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-    let addresses = (inside.local_addr().expect("bound"), outside.local_addr().expect("bound"));
+    let (inner, outer) = (inside.local_addr().expect("bound"), outside.local_addr().expect("bound"));
+    let (asking, asked) = watch::channel(0);
     tasks.spawn(async move {
         let (mut up, mut down) = ([0; 2_048], [0; 2_048]);
         let mut edge = None;
@@ -25,6 +29,7 @@ async fn outside(tasks: &mut JoinSet<()>, server: SocketAddr) -> (SocketAddr, So
             tokio::select! {
                 Ok((length, from)) = inside.recv_from(&mut up) => {
                     edge = Some(from);
+                    asking.send_modify(|count| *count += 1);
                     let _ = outside.send_to(&up[..length], server).await;
                 }
                 Ok((length, _)) = outside.recv_from(&mut down) => {
@@ -35,7 +40,7 @@ async fn outside(tasks: &mut JoinSet<()>, server: SocketAddr) -> (SocketAddr, So
             }
         }
     });
-    addresses
+    (inner, outer, asked)
 }
 
 /// A second edge of the world, behind NAT.
@@ -61,7 +66,7 @@ async fn counted(edge: &Running, outcome: &str, count: usize) {
 async fn an_edge_behind_nat_learns_from_another_edge_where_it_is_and_tells_the_tracker() {
     let mut world = World::new().await;
     let public = world.edge.addresses.udp;
-    let (first, seen) = outside(&mut world.tasks, public).await;
+    let (first, seen, _) = outside(&mut world.tasks, public).await;
     *world.tracker.stun.lock().expect("sound") = vec![first.to_string()];
     let data = tempfile::tempdir().expect("a folder");
     let edge = start(&world, &data, Vec::new()).await;
@@ -77,7 +82,7 @@ async fn an_edge_behind_nat_learns_from_another_edge_where_it_is_and_tells_the_t
 
     // Its own servers are asked first; two that disagree say what kind of NAT it is. Met again, the tracker is told all
     // of it at once.
-    let (second, other) = outside(&mut world.tasks, public).await;
+    let (second, other, _) = outside(&mut world.tasks, public).await;
     let edge = start(&world, &data, vec![second.to_string()]).await;
     let sockets = [other, seen, edge.addresses.udp];
     let count = |seen: &Seen| seen.said.iter().filter(|address| address.sockets == sockets).count();
@@ -88,6 +93,28 @@ async fn an_edge_behind_nat_learns_from_another_edge_where_it_is_and_tells_the_t
     let tracker = world.tracker.clone();
     tracker.revive(&mut world.tasks).await;
     world.tracker.saw("the address in the registration", |seen| count(seen) == 2).await;
+    edge.stop().await;
+    world.edge.stop().await;
+}
+
+/// After a start of its own the tracker knows no public edge yet, and a NAT forgets who is silent for half a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_goes_on_asking_whom_it_knew_when_the_tracker_names_nobody() {
+    let mut world = World::new().await;
+    let (server, _, mut asked) = outside(&mut world.tasks, world.edge.addresses.udp).await;
+    *world.tracker.stun.lock().expect("sound") = vec![server.to_string()];
+    let data = tempfile::tempdir().expect("a folder");
+    let edge = start(&world, &data, Vec::new()).await;
+    world.tracker.saw("where the edge is seen", |seen| seen.moves == 1).await;
+    world.tracker.kill();
+    edge.until("that the tracker is gone", |status| !status.tracker.registered).await;
+    let before = *asked.borrow_and_update();
+    world.tracker.stun.lock().expect("sound").clear();
+    let tracker = world.tracker.clone();
+    tracker.revive(&mut world.tasks).await;
+    edge.until("registered again", |status| status.tracker.registered).await;
+    let asks = tokio::time::timeout(Duration::from_secs(60), asked.wait_for(|count| *count > before)).await;
+    assert!(asks.is_ok(), "it asks nobody any more");
     edge.stop().await;
     world.edge.stop().await;
 }
