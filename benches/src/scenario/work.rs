@@ -13,7 +13,7 @@ use millstream_wire::{
     frame::Frame,
     media::Record,
     session::Voucher,
-    sign::{Context, SecretKey, SessionSecret, Signed, Signer as _, sha256},
+    sign::{Context, SecretKey, SessionSecret, SessionVerifier, Signed, Signer as _, sha256},
 };
 
 use super::Bench;
@@ -34,7 +34,7 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
     let signed = Signed::new(record.clone(), Context::None, &packager);
     let viewer = SessionSecret::from_bytes(&[2; 32]).context("a session's key")?;
     let voucher = Signed::new(voucher()?, Context::None, &viewer);
-    let (packager_key, viewer_key) = (packager.public(), viewer.public());
+    let (packager_key, viewer_key) = (packager.public(), SessionVerifier::new(&viewer.public())?);
     let piece = Frame::Piece { rendition: record.rendition, number: 7, index: 0, data: data.clone() };
     let encoded = piece.encode();
 
