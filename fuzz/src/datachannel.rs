@@ -84,7 +84,15 @@ pub(crate) fn datagram(data: &[u8]) {
 /// let in.
 fn apart(data: &[u8]) {
     let seen: Vec<records::Seen<'_>> = records::each(data).collect();
-    assert!(seen.iter().all(|record| record.bytes.len() >= records::HEADER_BYTES && record.number < 1 << 48));
+    for record in &seen {
+        let header = if record.is_sealed() {
+            assert!(record.kind & 0b1_0000 == 0, "nobody has a connection id");
+            records::sealed_header_bytes(record.bytes).unwrap()
+        } else {
+            records::HEADER_BYTES
+        };
+        assert!(record.bytes.len() >= header && record.number < 1 << 48);
+    }
     let whole: Vec<u8> = seen.iter().flat_map(|record| record.bytes).copied().collect();
     assert!(data.starts_with(&whole), "a record is left out, or comes twice");
     let mut opened = data.to_vec();
@@ -94,9 +102,13 @@ fn apart(data: &[u8]) {
     assert!(hello.is_none_or(|bytes| bytes < 1 << 24));
     if let Some(records) = records::scan(data) {
         assert_eq!(whole, data, "what was let in holds nothing but records");
-        let handshake = seen.iter().filter(|record| record.kind == records::HANDSHAKE);
+        let handshake = seen.iter().filter(|record| {
+            record.kind == records::HANDSHAKE
+                || record.is_sealed() && record.epoch == records::HANDSHAKE_EPOCH
+        });
         assert_eq!(records.handshake_bytes, handshake.map(|record| record.bytes.len()).sum::<usize>());
         // One that says how long it will be says first what it is.
         assert!(hello.is_none() || records.is_client_hello);
+        assert!(!records.is_cookie_request || records::is_first_answer(data));
     }
 }

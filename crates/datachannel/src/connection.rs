@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 mod credit;
 mod port;
 
+use crate::dtls::Version;
 use port::Popped;
 pub(crate) use port::{Limits, Port};
 
@@ -102,6 +103,8 @@ pub struct Stats {
     pub retransmits: u64,
     /// Smoothed round trip, the peer's delayed acknowledgement included; none before the first measurement.
     pub rtt: Option<Duration>,
+    /// The version of DTLS that is spoken.
+    pub dtls: Option<Version>,
 }
 
 /// A handle to one open connection. Clones are the same connection; it closes when the last one is dropped.

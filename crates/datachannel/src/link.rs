@@ -27,7 +27,7 @@ use sctp::Sctp;
 #[derive(Clone)]
 pub(crate) struct Setup {
     dtls: dtls::Setup,
-    sctp: Arc<millstream_sctp::Config>,
+    sctp: Arc<sctp::Configs>,
 }
 
 impl Setup {
@@ -35,7 +35,10 @@ impl Setup {
         certificate: &Certificate,
         receive_window_bytes: u32,
     ) -> Result<Self, CertificateError> {
-        Ok(Self { dtls: dtls::Setup::new(certificate)?, sctp: sctp::config(receive_window_bytes) })
+        Ok(Self {
+            dtls: dtls::Setup::new(certificate)?,
+            sctp: Arc::new(sctp::Configs::new(receive_window_bytes)),
+        })
     }
 }
 
@@ -81,11 +84,18 @@ impl Link {
             return false;
         }
         let Self { dtls, sctp, .. } = self;
-        let was_open = dtls.peer().is_some();
-        let authentic = dtls.handle(datagram, now, &mut |packet| sctp.receive(packet, now));
-        if !was_open && dtls.peer().is_some() {
-            sctp.connect(now);
-        }
+        let authentic = if dtls.peer().is_some() {
+            dtls.handle(datagram, now, &mut |packet| sctp.receive(packet, now))
+        } else {
+            // What has overtaken the end of the handshake waits until it is known how long our own packets may be.
+            let mut early = Vec::new();
+            let authentic = dtls.handle(datagram, now, &mut |packet| early.push(packet.to_vec()));
+            if let Some(version) = dtls.version().filter(|_| dtls.peer().is_some()) {
+                sctp.connect(version, now);
+            }
+            early.iter().for_each(|packet| sctp.receive(packet, now));
+            authentic
+        };
         self.settle();
         authentic
     }
@@ -155,7 +165,7 @@ impl Link {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.sctp.stats()
+        Stats { dtls: self.dtls.version(), ..self.sctp.stats() }
     }
 
     /// Ends the link when the peer has everything, or after [`CLOSE_LINGER`].

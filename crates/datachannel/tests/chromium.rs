@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use millstream_datachannel::{Certificate, Channel, CloseReason, Connection, Listener, listen};
+use millstream_datachannel::{
+    Certificate, Channel, CloseReason, Connection, Listener, dtls::Version, listen,
+};
 use millstream_model::Fingerprint;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -71,6 +73,7 @@ async fn run(story: &Story) {
     let page = page(&listener, story);
     let result = tokio::spawn(async move { serve(&web, &page).await });
     let connection = timeout(PATIENCE, listener.accept()).await.expect("Chromium connects").unwrap();
+    assert_eq!(connection.stats().dtls, Some(Version::Dtls13));
     let served = tokio::spawn(edge(connection.clone(), story.page_closes));
     let result = timeout(PATIENCE, result).await.expect("the page reports").unwrap();
     drop(chromium);

@@ -1,33 +1,44 @@
-//! One peer's DTLS 1.2 as a machine without socket and clock (RFC 6347): datagrams and time go in, datagrams and
-//! plaintext come out.
+//! One peer's DTLS as a machine without socket and clock: datagrams and time go in, datagrams and plaintext come out.
+//! DTLS 1.3 (RFC 9147) with whoever speaks it, else 1.2 (RFC 6347).
 //!
 //! ```text
 //! handshake (an engine) ── keys, last flight ──▶ records (ours, sealed and opened in place) ──▶ ended
 //! ```
 //!
-//! An engine makes the handshake and is dropped with all its memory when there are keys. From then on records are ours.
-//! The only thing that the engine would still have to do, answering a client that repeats its last flight because ours
-//! was lost (RFC 6347 §4.2.4), is done here, and only for a repetition that is authentic.
+//! An engine makes the handshake and is dropped with all its memory when there are keys. From then on records are ours,
+//! and so is what a connection still has to say of its own: `dtls12.rs`, `dtls13.rs`.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use millstream_model::Fingerprint;
+use thiserror::Error;
 
 use crate::{Certificate, CertificateError, link::records};
-use millstream_model::Fingerprint;
 
 mod budget;
+mod dtls12;
+mod dtls13;
 mod handshake;
-mod keys;
 mod provider;
-mod record;
 mod window;
 mod x509;
 
 use handshake::{Handshake, Outcome, Progress};
 pub(crate) use provider::signing_key;
-pub use record::SealError;
-use record::{Opener, Sealer};
-use records::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, VERSION};
 pub(crate) use x509::public_key;
+
+/// Wait for a flight of the handshake before it is sent again; doubled each time. RFC 6347 says 1 s; a viewer waits for
+/// its first picture.
+const FLIGHT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a flight is sent again: for 15 s, as long as anybody waits.
+const FLIGHT_REPEATS: usize = 4;
+
+/// Bytes of a datagram. What any path carries that carries QUIC.
+const DATAGRAM_BYTES: usize = 1_200;
 
 const FINISHED: u8 = 20;
 const WARNING: u8 = 1;
@@ -43,6 +54,33 @@ pub struct Setup {
     /// For servers that ask for a cookie first.
     cautious: Arc<dimpl::Config>,
     certificate: Arc<dimpl::DtlsCertificate>,
+    /// DTLS 1.2 alone.
+    is_old: bool,
+    /// Records that DTLS 1.3 seals with one key before it changes it.
+    update_after: u64,
+}
+
+/// A version of DTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// RFC 6347.
+    Dtls12,
+    /// RFC 9147.
+    Dtls13,
+}
+
+/// Why nothing was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SealError {
+    /// There is no connection yet, or none any more.
+    #[error("no connection is open")]
+    NotOpen,
+    /// All sequence numbers are used: another record would use a nonce twice, which gives the key away.
+    #[error("the sequence numbers are used up")]
+    Exhausted,
+    /// The plaintext is longer than a record may be.
+    #[error("the plaintext is longer than a record")]
+    TooLong,
 }
 
 impl Setup {
@@ -55,7 +93,31 @@ impl Setup {
         let (direct, cautious) = (handshake::config(false)?, handshake::config(true)?);
         let (der, key) = (certificate.der().to_vec(), certificate.key().to_vec());
         let certificate = Arc::new(dimpl::DtlsCertificate { certificate: der, private_key: key });
-        Ok(Self { direct, cautious, certificate })
+        Ok(Self { direct, cautious, certificate, is_old: false, update_after: dtls13::UPDATE_AFTER })
+    }
+
+    /// For a peer that knows DTLS 1.2 alone. For tests and for measuring.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn old(mut self) -> Self {
+        self.is_old = true;
+        self
+    }
+
+    /// Changes keys after so many records. For tests, which cannot wait for millions.
+    #[cfg(test)]
+    const fn updating_after(mut self, records: u64) -> Self {
+        self.update_after = records;
+        self
+    }
+
+    fn engine_of(&self, config: &Arc<dimpl::Config>, now: Instant) -> dimpl::Dtls {
+        let (config, certificate) = (config.clone(), (*self.certificate).clone());
+        if self.is_old {
+            dimpl::Dtls::new_12(config, certificate, now)
+        } else {
+            dimpl::Dtls::new_auto(config, certificate, now)
+        }
     }
 
     /// The engine alone, as the server that it is first. For measuring.
@@ -85,6 +147,7 @@ pub struct Dtls {
     /// The client's: the only certificate it takes.
     expected: Option<Fingerprint>,
     peer: Option<Fingerprint>,
+    version: Option<Version>,
     is_proven: bool,
     /// Datagrams to send besides those of the engine.
     pending: Vec<Vec<u8>>,
@@ -93,15 +156,21 @@ pub struct Dtls {
 
 enum Stage {
     Handshake(Box<Handshake>),
-    Open(Box<Open>),
+    Open(Open),
     Over,
 }
 
-struct Open {
-    sealer: Sealer,
-    opener: Opener,
-    /// Our Finished, and the next sequence number in clear: what a repetition of our last flight is made of.
-    last_flight: Option<(Vec<u8>, u64)>,
+/// An open connection, of the version that was agreed on.
+enum Open {
+    Dtls12(Box<dtls12::Open>),
+    Dtls13(Box<dtls13::Open>),
+}
+
+/// What the records of a datagram were.
+#[derive(Debug, Default)]
+struct Arrived {
+    is_authentic: bool,
+    ended: Option<Ended>,
 }
 
 impl Dtls {
@@ -119,7 +188,15 @@ impl Dtls {
     }
 
     const fn new(stage: Stage, expected: Option<Fingerprint>) -> Self {
-        Self { stage, expected, peer: None, is_proven: false, pending: Vec::new(), ended: None }
+        Self {
+            stage,
+            expected,
+            peer: None,
+            version: None,
+            is_proven: false,
+            pending: Vec::new(),
+            ended: None,
+        }
     }
 
     /// Takes a datagram, which becomes garbage, and hands the plaintext of each record of application data in it to
@@ -134,26 +211,36 @@ impl Dtls {
         match &mut self.stage {
             Stage::Handshake(handshake) => match handshake.handle(datagram, now) {
                 Progress::Waiting => false,
-                Progress::Done => self.open(plaintext),
+                Progress::Done => self.open(now, plaintext),
                 Progress::Failed(ended) => {
                     self.end(ended);
                     false
                 }
             },
-            Stage::Open(_) => records::scan(datagram).is_some() && self.take(datagram, false, plaintext),
+            Stage::Open(_) => records::scan(datagram).is_some() && self.take(datagram, false, now, plaintext),
             Stage::Over => false,
         }
     }
 
     /// Appends one record to `out`, encrypted where it stands, with what `write` appends as its plaintext: it grows by
-    /// that and 37 bytes, or not at all when `write` appends nothing. Says whether there is a record.
+    /// that and [`Version::overhead_bytes`], or not at all when `write` appends nothing. Says whether there is a record,
+    /// which must end its datagram: one of DTLS 1.3 does not say how long it is.
     ///
     /// # Errors
     ///
     /// See [`SealError`]; `out` is then as it was. [`SealError::Exhausted`] is for ever: end the connection.
     pub fn seal(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, SealError> {
-        let Stage::Open(open) = &mut self.stage else { return Err(SealError::NotOpen) };
-        open.sealer.seal(APPLICATION_DATA, out, write)
+        match &mut self.stage {
+            Stage::Open(Open::Dtls12(open)) => open.seal(out, write),
+            Stage::Open(Open::Dtls13(open)) => open.seal(out, write),
+            Stage::Handshake(_) | Stage::Over => Err(SealError::NotOpen),
+        }
+    }
+
+    /// The version of a connection that is, or was, open.
+    #[must_use]
+    pub const fn version(&self) -> Option<Version> {
+        self.version
     }
 
     /// Hands every datagram to `send` that is not application data: flights of the handshake, alerts.
@@ -167,9 +254,9 @@ impl Dtls {
         }
     }
 
-    /// Sends our last flight again, if it was the end of the handshake: nothing says that the peer has it.
+    /// Sends our last flight again, if it was the end of a handshake of DTLS 1.2: nothing says that the peer has it.
     pub(crate) fn repeat_last_flight(&mut self) {
-        if let Stage::Open(open) = &mut self.stage {
+        if let Stage::Open(Open::Dtls12(open)) = &mut self.stage {
             let datagram = open.repeat_last_flight();
             self.pending.extend(datagram);
         }
@@ -180,16 +267,21 @@ impl Dtls {
     pub fn next_timeout(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Handshake(handshake) => handshake.next_timeout(),
-            Stage::Open(_) | Stage::Over => None,
+            Stage::Open(Open::Dtls13(open)) => open.next_timeout(),
+            Stage::Open(Open::Dtls12(_)) | Stage::Over => None,
         }
     }
 
-    /// Does what is due at `now`: sends a flight again, or gives up.
+    /// Does what is due at `now`: sends again what is not answered, or gives up.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Stage::Handshake(handshake) = &mut self.stage
-            && let Progress::Failed(ended) = handshake.handle_timeout(now)
-        {
-            self.end(ended);
+        match &mut self.stage {
+            Stage::Handshake(handshake) => {
+                if let Progress::Failed(ended) = handshake.handle_timeout(now) {
+                    self.end(ended);
+                }
+            }
+            Stage::Open(Open::Dtls13(open)) => open.handle_timeout(now, &mut self.pending),
+            Stage::Open(Open::Dtls12(_)) | Stage::Over => {}
         }
     }
 
@@ -217,15 +309,18 @@ impl Dtls {
     }
 
     /// The handshake is through.
-    fn open(&mut self, plaintext: &mut dyn FnMut(&mut [u8])) -> bool {
+    fn open(&mut self, now: Instant, plaintext: &mut dyn FnMut(&mut [u8])) -> bool {
         let Stage::Handshake(handshake) = &mut self.stage else { return false };
-        let Some(outcome) = handshake.finish() else {
+        let Some(Outcome { peer, open, unsent, early }) = handshake.finish(now) else {
             self.end(Ended::Misbehaviour("no certificate, or no keys"));
             return false;
         };
-        let Outcome { peer, sealer, opener, last_flight, unsent, early } = outcome;
         self.pending.extend(unsent);
-        self.stage = Stage::Open(Box::new(Open { sealer, opener, last_flight }));
+        self.version = Some(match &open {
+            Open::Dtls12(_) => Version::Dtls12,
+            Open::Dtls13(_) => Version::Dtls13,
+        });
+        self.stage = Stage::Open(open);
         if self.expected.is_some_and(|expected| expected != peer) {
             self.end(Ended::WrongCertificate);
             return false;
@@ -233,33 +328,29 @@ impl Dtls {
         self.peer = Some(peer);
         self.is_proven = true;
         for mut record in early {
-            self.take(&mut record, true, plaintext);
+            self.take(&mut record, true, now, plaintext);
         }
         true
     }
 
-    /// Takes the records of a datagram on an open connection. Those that are `early` came before it was open: the
-    /// peer's Finished is among them, which is then no repetition.
-    fn take(&mut self, datagram: &mut [u8], is_early: bool, plaintext: &mut dyn FnMut(&mut [u8])) -> bool {
-        let mut authentic = false;
-        for record in records::each_mut(datagram) {
-            let Stage::Open(open) = &mut self.stage else { return authentic };
-            let Some((kind, body)) = open.opener.open(record) else { continue };
-            authentic = true;
-            match (kind, &*body) {
-                (APPLICATION_DATA, _) => plaintext(body),
-                (ALERT, [level, what]) if *what == CLOSE_NOTIFY || *level == FATAL => {
-                    self.end(Ended::Peer);
-                }
-                (HANDSHAKE, [FINISHED, ..]) if !is_early => {
-                    let datagram = open.repeat_last_flight();
-                    self.pending.extend(datagram);
-                }
-                // Nothing renegotiates.
-                _ => {}
-            }
+    /// Takes the records of a datagram on an open connection. Those that are `early` came before it was open.
+    fn take(
+        &mut self,
+        datagram: &mut [u8],
+        is_early: bool,
+        now: Instant,
+        plaintext: &mut dyn FnMut(&mut [u8]),
+    ) -> bool {
+        let pending = &mut self.pending;
+        let arrived = match &mut self.stage {
+            Stage::Open(Open::Dtls12(open)) => open.take(datagram, is_early, plaintext, pending),
+            Stage::Open(Open::Dtls13(open)) => open.take(datagram, now, plaintext, pending),
+            Stage::Handshake(_) | Stage::Over => return false,
+        };
+        if let Some(ended) = arrived.ended {
+            self.end(ended);
         }
-        authentic
+        arrived.is_authentic
     }
 
     fn end(&mut self, ended: Ended) {
@@ -267,33 +358,28 @@ impl Dtls {
             return;
         }
         self.ended = Some(ended);
-        match std::mem::replace(&mut self.stage, Stage::Over) {
+        let farewell = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Handshake(mut handshake) => match ended {
-                Ended::Peer => {}
-                Ended::Local => self.pending.extend(handshake.stop([WARNING, CLOSE_NOTIFY])),
-                _ => self.pending.extend(handshake.stop([FATAL, HANDSHAKE_FAILURE])),
+                Ended::Peer => None,
+                Ended::Local => handshake.stop([WARNING, CLOSE_NOTIFY]),
+                _ => handshake.stop([FATAL, HANDSHAKE_FAILURE]),
             },
-            Stage::Open(mut open) => {
-                let mut alert = Vec::new();
-                // Answered in kind when it was the peer's (RFC 5246 §7.2.1).
-                if open.sealer.seal(ALERT, &mut alert, |out| out.extend([WARNING, CLOSE_NOTIFY])).is_ok() {
-                    self.pending.push(alert);
-                }
-            }
-            Stage::Over => {}
-        }
+            Stage::Open(Open::Dtls12(mut open)) => open.farewell(),
+            Stage::Open(Open::Dtls13(mut open)) => open.farewell(),
+            Stage::Over => None,
+        };
+        self.pending.extend(farewell);
     }
 }
 
-impl Open {
-    /// ChangeCipherSpec and Finished, as new records: a peer does not take one twice.
-    fn repeat_last_flight(&mut self) -> Option<Vec<u8>> {
-        let (finished, number) = self.last_flight.as_mut()?;
-        let [_, _, n @ ..] = number.to_be_bytes();
-        let mut datagram = [&[CHANGE_CIPHER_SPEC][..], &VERSION, &[0, 0], &n, &[0, 1, 1]].concat();
-        *number += 1;
-        self.sealer.seal(HANDSHAKE, &mut datagram, |out| out.extend_from_slice(finished)).ok()?;
-        Some(datagram)
+impl Version {
+    /// Bytes that a record adds to its plaintext.
+    #[must_use]
+    pub const fn overhead_bytes(self) -> usize {
+        match self {
+            Self::Dtls12 => dtls12::record::OVERHEAD_BYTES,
+            Self::Dtls13 => dtls13::record::OVERHEAD_BYTES,
+        }
     }
 }
 

@@ -15,13 +15,11 @@ use millstream_sctp::{
     dcep::{self, Ppi},
 };
 
+use super::dtls::Version;
 use crate::connection::{Channel, CloseReason, MESSAGE_BYTES_MAX, Message, Stats};
 
 /// Streams a peer may use: our two, and room for channels a page opens by itself, which are acknowledged and ignored.
 const STREAMS_MAX: u16 = 16;
-
-/// What DTLS adds to a packet: header, explicit nonce and tag of AES-GCM (RFC 5288).
-const RECORD_BYTES: usize = 13 + 8 + 16;
 
 /// A UDP payload that every path carries (RFC 8831 §5 wants this or less, without probing).
 const DATAGRAM_BYTES_MIN: usize = 1_200;
@@ -46,22 +44,42 @@ const WAITING_PER_SECOND: u64 = 20;
 /// So much may wait at any pace: a GSO batch has something to begin with.
 const WAITING_BYTES_MIN: usize = 16 * 1024;
 
-/// What every link of one listener or dialler shares.
-pub(super) fn config(receive_window_bytes: u32) -> Arc<Config> {
-    Arc::new(Config {
-        streams: STREAMS_MAX,
-        receive_window_bytes,
-        message_bytes_max: MESSAGE_BYTES_MAX,
-        // The credit of the handles bounds what is handed over (connection/port.rs).
-        send_bytes_max: usize::MAX,
-        packet_bytes_min: DATAGRAM_BYTES_MIN - RECORD_BYTES,
-        packet_bytes_max: DATAGRAM_BYTES_MAX - RECORD_BYTES,
-        ..Config::default()
-    })
+/// What every link of one listener or dialler shares: how long packets are depends on what DTLS adds to them.
+pub(super) struct Configs {
+    old: Arc<Config>,
+    new: Arc<Config>,
+}
+
+impl Configs {
+    pub(super) fn new(receive_window_bytes: u32) -> Self {
+        let of = |version: Version| {
+            Arc::new(Config {
+                streams: STREAMS_MAX,
+                receive_window_bytes,
+                message_bytes_max: MESSAGE_BYTES_MAX,
+                // The credit of the handles bounds what is handed over (connection/port.rs).
+                send_bytes_max: usize::MAX,
+                packet_bytes_min: DATAGRAM_BYTES_MIN - version.overhead_bytes(),
+                packet_bytes_max: DATAGRAM_BYTES_MAX - version.overhead_bytes(),
+                ..Config::default()
+            })
+        };
+        Self { old: of(Version::Dtls12), new: of(Version::Dtls13) }
+    }
+
+    const fn of(&self, version: Version) -> &Arc<Config> {
+        match version {
+            Version::Dtls12 => &self.old,
+            Version::Dtls13 => &self.new,
+        }
+    }
 }
 
 pub(super) struct Sctp {
     association: Association,
+    /// What one begins with that is to be made for another version of DTLS.
+    entropy: Entropy,
+    configs: Arc<Configs>,
     origin: Instant,
     is_open: bool,
     has_heard: bool,
@@ -82,11 +100,11 @@ pub(crate) struct Released {
 }
 
 impl Sctp {
-    pub(super) fn new(config: &Arc<Config>, entropy: Entropy, now: Instant) -> Self {
-        let mut association = Association::new(config.clone(), entropy, model::Instant(0) + HEADSTART);
-        association.set_priority(stream_of(Channel::Control), 0);
+    pub(super) fn new(configs: &Arc<Configs>, entropy: Entropy, now: Instant) -> Self {
         Self {
-            association,
+            association: begin(configs.of(Version::Dtls12), entropy),
+            entropy,
+            configs: configs.clone(),
             origin: now,
             is_open: false,
             has_heard: false,
@@ -97,9 +115,13 @@ impl Sctp {
         }
     }
 
-    /// Begins the association. Both sides do: the server's INIT leaves with the end of its handshake, which saves the
-    /// client a round trip (RFC 9260 §5.2.1 makes one association of both).
-    pub(super) fn connect(&mut self, now: Instant) {
+    /// Begins the association over DTLS of this version, before anything is written or received. Both sides do: the
+    /// server's INIT leaves with the end of its handshake, which saves the client a round trip (RFC 9260 §5.2.1 makes
+    /// one association of both).
+    pub(super) fn connect(&mut self, version: Version, now: Instant) {
+        if version != Version::Dtls12 {
+            self.association = begin(self.configs.of(version), self.entropy);
+        }
         self.association.connect(self.at(now));
     }
 
@@ -180,6 +202,7 @@ impl Sctp {
         }
     }
 
+    /// All but what DTLS knows.
     pub(super) fn stats(&self) -> Stats {
         let stats = self.association.stats();
         Stats {
@@ -188,6 +211,7 @@ impl Sctp {
             bytes_received: self.bytes_received,
             retransmits: stats.retransmits,
             rtt: stats.round_trip,
+            dtls: None,
         }
     }
 
@@ -270,6 +294,12 @@ impl Sctp {
     fn at(&self, now: Instant) -> model::Instant {
         model::Instant(0) + HEADSTART + now.saturating_duration_since(self.origin)
     }
+}
+
+fn begin(config: &Arc<Config>, entropy: Entropy) -> Association {
+    let mut association = Association::new(config.clone(), entropy, model::Instant(0) + HEADSTART);
+    association.set_priority(stream_of(Channel::Control), 0);
+    association
 }
 
 fn ours(message: millstream_sctp::Message, ppi: Ppi) -> Option<Message> {

@@ -10,15 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dimpl::{Config, Output};
+use dimpl::{Config, Output, ProtocolVersion};
 use millstream_model::Fingerprint;
 
 use super::{
-    Ended, Setup,
+    DATAGRAM_BYTES, Ended, FLIGHT_INTERVAL, FLIGHT_REPEATS, Open, Setup,
     budget::Budget,
-    keys::Keys,
+    dtls12::{self, keys::Keys},
+    dtls13::{
+        self, APPLICATION_EPOCH, Flight, HANDSHAKE_EPOCH, Repetitions, Rest, Start, messages,
+        record::{Opened, Place},
+    },
     provider::{self, Secrets},
-    record::{Opener, Sealer},
 };
 use crate::{
     CertificateError,
@@ -34,18 +37,8 @@ const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 /// first packets. More is dropped, and comes again.
 const EARLY_BYTES_MAX: usize = 8 * 1024;
 
-/// Wait for a flight of the handshake before it is sent again; doubled each time. RFC 6347 says 1 s; a viewer waits for
-/// its first picture.
-const FLIGHT_INTERVAL: Duration = Duration::from_millis(500);
-
 /// Between two calls of the engine's timer at least, whatever it asks for.
 const TICK: Duration = Duration::from_millis(1);
-
-/// How often a flight is sent again: for 15 s, as long as anybody waits.
-const FLIGHT_REPEATS: usize = 4;
-
-/// Bytes of a datagram. What any path carries that carries QUIC.
-const DATAGRAM_BYTES: usize = 1_200;
 
 /// Datagrams that wait until they may be sent to an address that is not proved: one flight.
 const HELD_DATAGRAMS_MAX: usize = 4;
@@ -54,9 +47,12 @@ const HELD_DATAGRAMS_MAX: usize = 4;
 /// less than 560 bytes.
 const HELLO_DATAGRAM_BYTES: usize = 300;
 
-/// Bytes of a server's first flight besides its certificate, at most: five messages in records of their own, with an
-/// X25519 or P-256 share and a signature.
-pub(super) const FLIGHT_BYTES: usize = 340;
+/// Bytes of a server's first flight besides its certificate, at most: up to six messages in records of their own, with
+/// an X25519 or P-256 share and a signature.
+pub(super) const FLIGHT_BYTES: usize = 470;
+
+/// Of our own sealed records in a handshake the newest are kept: more than a flight has, with its parts and our ACKs.
+const SEALED_MAX: usize = 16;
 
 /// Makes what the engine needs to know.
 pub(super) fn config(has_cookies: bool) -> Result<Arc<Config>, CertificateError> {
@@ -84,9 +80,11 @@ pub(super) struct Handshake {
     handshake_bytes: usize,
     early: Vec<Vec<u8>>,
     early_bytes: usize,
+    /// What has overtaken the server's first words, which tell the client's engine the version.
+    ahead: VecDeque<Vec<u8>>,
     sent: Sent,
     peer: Option<Fingerprint>,
-    secrets: Option<Secrets>,
+    secrets: Secrets,
     wake: Option<Instant>,
     is_connected: bool,
 }
@@ -98,8 +96,12 @@ struct Sent {
     next: [u64; 2],
     /// The explicit nonces that it has used.
     nonces: Vec<u64>,
-    /// Its newest encrypted handshake record: our Finished.
+    /// Its newest encrypted handshake record of DTLS 1.2: our Finished.
     finished: Option<Vec<u8>>,
+    /// Its newest records of the handshake's epoch of DTLS 1.3.
+    sealed: VecDeque<Vec<u8>>,
+    /// What it sealed in the first epoch of application data: a server's ACK, which does not leave.
+    application: Option<Vec<u8>>,
 }
 
 /// What a datagram or a timer has made of a handshake.
@@ -114,13 +116,10 @@ pub(super) enum Progress {
 /// What is left of a handshake that is through.
 pub(super) struct Outcome {
     pub(super) peer: Fingerprint,
-    pub(super) sealer: Sealer,
-    pub(super) opener: Opener,
-    /// Our Finished in clear, if the peer may ask for it again, and the next sequence number of epoch 0.
-    pub(super) last_flight: Option<(Vec<u8>, u64)>,
+    pub(super) open: Open,
     /// Datagrams that are still to be sent.
     pub(super) unsent: VecDeque<Vec<u8>>,
-    /// Encrypted records that came before the keys, those of the handshake too.
+    /// Encrypted records that came before the keys, those of a handshake of DTLS 1.2 too.
     pub(super) early: Vec<Vec<u8>>,
 }
 
@@ -133,7 +132,7 @@ impl Handshake {
 
     pub(super) fn client(setup: &Setup, now: Instant) -> Self {
         let mut handshake = Self::new(setup, false, false, Budget::unbounded());
-        let mut engine = dimpl::Dtls::new_12(setup.direct.clone(), (*setup.certificate).clone(), now);
+        let mut engine = setup.engine_of(&setup.direct, now);
         engine.set_active(true);
         handshake.engine = Some(engine);
         // The ClientHello; should it fail, the timer says so.
@@ -152,9 +151,10 @@ impl Handshake {
             handshake_bytes: 0,
             early: Vec::new(),
             early_bytes: 0,
+            ahead: VecDeque::new(),
             sent: Sent::default(),
             peer: None,
-            secrets: None,
+            secrets: Secrets::default(),
             wake: None,
             is_connected: false,
         }
@@ -176,13 +176,35 @@ impl Handshake {
             let flight = FLIGHT_BYTES + self.setup.certificate.certificate.len();
             self.has_cookies |= !Budget::allows(hello_bytes.max(datagram.len()), flight);
             let config = if self.has_cookies { &self.setup.cautious } else { &self.setup.direct };
-            self.engine = Some(dimpl::Dtls::new_12(config.clone(), (*self.setup.certificate).clone(), now));
+            self.engine = Some(self.setup.engine_of(config, now));
         }
+        if !self.is_server && self.version().is_none() && !records::is_first_answer(&ours) {
+            // The engine would take it for no answer at all, and give up.
+            if self.ahead.len() < HELD_DATAGRAMS_MAX {
+                self.ahead.push_back(ours);
+            }
+            return Progress::Waiting;
+        }
+        let mut progress = self.give(&ours, now);
+        while progress == Progress::Waiting
+            && self.version().is_some()
+            && let Some(ahead) = self.ahead.pop_front()
+        {
+            progress = self.give(&ahead, now);
+        }
+        progress
+    }
+
+    fn give(&mut self, datagram: &[u8], now: Instant) -> Progress {
         self.drive(now, |engine| {
             // Its clock.
             engine.handle_timeout(now)?;
-            engine.handle_packet(&ours)
+            engine.handle_packet(datagram)
         })
+    }
+
+    fn version(&self) -> Option<ProtocolVersion> {
+        self.engine.as_ref()?.protocol_version()
     }
 
     pub(super) const fn next_timeout(&self) -> Option<Instant> {
@@ -235,25 +257,65 @@ impl Handshake {
 
     /// Takes what the open connection needs out of the engine. None when that is not what it should be, which no peer
     /// can bring about.
-    pub(super) fn finish(&mut self) -> Option<Outcome> {
-        let Secrets { master, client_random, server_random } = self.secrets.take()?;
-        let keys = Keys::expand(&master, &client_random, &server_random)?;
+    pub(super) fn finish(&mut self, now: Instant) -> Option<Outcome> {
+        let mut unsent = std::mem::take(&mut self.held);
+        let open = if self.version() == Some(ProtocolVersion::DTLS1_3) {
+            Open::Dtls13(Box::new(self.finish_13(now, &mut unsent)?))
+        } else {
+            Open::Dtls12(Box::new(self.finish_12()?))
+        };
+        Some(Outcome { peer: self.peer?, open, unsent, early: std::mem::take(&mut self.early) })
+    }
+
+    fn finish_12(&mut self) -> Option<dtls12::Open> {
+        let provider::Master { secret, client_random, server_random } = self.secrets.master.take()?;
+        let keys = Keys::expand(&secret, &client_random, &server_random)?;
         let (ours, theirs) =
             if self.is_server { (keys.server, keys.client) } else { (keys.client, keys.server) };
-        let Sent { next: [next_in_clear, next], nonces, finished } = std::mem::take(&mut self.sent);
+        let Sent { next: [next_in_clear, next], nonces, finished, .. } = std::mem::take(&mut self.sent);
         let mut finished = finished?;
         // This shows that the keys are the engine's.
         let (_, _, message) = ours.open(&mut finished)?;
         // Only the server's last flight may be asked for again: whoever has it has answered all of the client's.
         let last_flight = self.is_server.then(|| (message.to_vec(), next_in_clear));
-        Some(Outcome {
-            peer: self.peer?,
-            sealer: Sealer::new(ours, next, nonces),
-            opener: Opener::new(theirs),
-            last_flight,
-            unsent: std::mem::take(&mut self.held),
-            early: std::mem::take(&mut self.early),
-        })
+        let (sealer, opener) =
+            (dtls12::record::Sealer::new(ours, next, nonces), dtls12::record::Opener::new(theirs));
+        Some(dtls12::Open { sealer, opener, last_flight })
+    }
+
+    fn finish_13(&mut self, now: Instant, unsent: &mut VecDeque<Vec<u8>>) -> Option<dtls13::Open> {
+        let Secrets { handshake, application, .. } = std::mem::take(&mut self.secrets);
+        let ([Some(client), Some(server)], [Some(theirs), Some(ours)]) = (handshake, application) else {
+            return None;
+        };
+        let (ours, theirs) = if self.is_server { (ours, theirs) } else { (theirs, ours) };
+        // That our own records open shows that the secrets are the engine's.
+        let of_handshake = if self.is_server { &server } else { &client };
+        let mut opener = dtls13::record::Opener::new(of_handshake.key()?, HANDSHAKE_EPOCH);
+        let (mut parts, mut next) = (Vec::new(), 0);
+        for mut record in std::mem::take(&mut self.sent.sealed) {
+            let Opened { number, kind, body } = opener.open(&mut record)?;
+            next = number + 1;
+            if kind == HANDSHAKE {
+                parts.push((number, body.to_vec()));
+            }
+        }
+        let message = messages::message_number(&parts.last()?.1)?.checked_add(1)?;
+        let mut sealer = dtls13::record::Sealer::new(ours.key()?, APPLICATION_EPOCH, 0);
+        let rest = if self.is_server {
+            // The engine's ACK goes out as a record of ours, the first.
+            let mut opener = dtls13::record::Opener::new(ours.key()?, APPLICATION_EPOCH);
+            let mut ack = self.sent.application.take()?;
+            let Opened { kind, body, .. } = opener.open(&mut ack)?;
+            let mut datagram = Vec::new();
+            sealer.seal(kind, Place::Last, &mut datagram, |out| out.extend_from_slice(body)).ok()?;
+            unsent.push_back(datagram);
+            Rest::Repetitions(Box::new(Repetitions::new(client, body, now)))
+        } else {
+            Rest::Flight(Box::new(Flight::new(client, parts, next, now)))
+        };
+        let (is_server, update_after) = (self.is_server, self.setup.update_after);
+        dtls13::Open::new(Start { sealer, secrets: [ours, theirs], rest, message, is_server, update_after })
     }
 
     /// Calls the engine, and takes what comes out of it.
@@ -265,22 +327,21 @@ impl Handshake {
         let Some(engine) = &mut self.engine else { return Progress::Waiting };
         provider::take_secrets();
         let outcome = act(engine);
-        self.secrets = provider::take_secrets().or(self.secrets.take());
+        self.secrets.merge(provider::take_secrets());
         let mut buffer = vec![0; DATAGRAM_BYTES];
         loop {
             let length = buffer.len();
             match engine.poll_output(&mut buffer) {
                 Output::Packet(datagram) => {
-                    self.sent.note(datagram);
+                    let mut datagram = self.sent.note(datagram);
                     // Past the cookie: whoever returned it receives what we send.
                     if self.has_cookies
-                        && records::scan(datagram).is_some_and(|records| !records.is_cookie_request)
+                        && records::scan(&datagram).is_some_and(|records| !records.is_cookie_request)
                     {
                         self.budget.prove();
                     }
                     // What is too much is a repetition of what waits.
-                    if self.held.len() < HELD_DATAGRAMS_MAX {
-                        let mut datagram = datagram.to_vec();
+                    if self.held.len() < HELD_DATAGRAMS_MAX && !datagram.is_empty() {
                         Self::pad(&mut datagram);
                         self.held.push_back(datagram);
                     }
@@ -310,14 +371,19 @@ impl Handshake {
     /// which belong to the connection that is not open yet.
     fn sift(&mut self, datagram: &[u8]) -> Vec<u8> {
         let mut ours = Vec::with_capacity(datagram.len());
+        let is_old = self.version() == Some(ProtocolVersion::DTLS1_2);
         for record in records::each(datagram) {
-            if record.epoch == 0 || record.kind < ALERT || record.kind == HANDSHAKE {
+            let (is_ours, is_early) = if record.is_sealed() {
+                let epoch = u64::from(record.epoch);
+                (epoch == HANDSHAKE_EPOCH && !is_old, epoch == APPLICATION_EPOCH && !is_old)
+            } else {
+                let is_handshake = record.kind < ALERT || record.kind == HANDSHAKE;
+                (record.epoch == 0 || is_handshake, record.epoch == 1 && record.kind >= ALERT)
+            };
+            if is_ours {
                 ours.extend_from_slice(record.bytes);
             }
-            if record.epoch == 1
-                && record.kind >= ALERT
-                && self.early_bytes + record.bytes.len() <= EARLY_BYTES_MAX
-            {
+            if is_early && self.early_bytes + record.bytes.len() <= EARLY_BYTES_MAX {
                 self.early_bytes += record.bytes.len();
                 self.early.push(record.bytes.to_vec());
             }
@@ -327,17 +393,31 @@ impl Handshake {
 }
 
 impl Sent {
-    fn note(&mut self, datagram: &[u8]) {
+    /// Takes note of what the engine has sent. Gives what may leave of it.
+    fn note(&mut self, datagram: &[u8]) -> Vec<u8> {
+        let mut leaves = Vec::with_capacity(datagram.len());
         for record in records::each(datagram) {
-            let Some(next) = self.next.get_mut(usize::from(record.epoch)) else { continue };
-            *next = (*next).max(record.number + 1);
-            if record.epoch == 1 {
-                self.nonces.extend(explicit_nonce(record.bytes));
-                if record.kind == HANDSHAKE {
-                    self.finished = Some(record.bytes.to_vec());
+            if record.is_sealed() {
+                if u64::from(record.epoch) == APPLICATION_EPOCH {
+                    self.application = Some(record.bytes.to_vec());
+                    continue;
+                }
+                if self.sealed.len() >= SEALED_MAX {
+                    self.sealed.pop_front();
+                }
+                self.sealed.push_back(record.bytes.to_vec());
+            } else if let Some(next) = self.next.get_mut(usize::from(record.epoch)) {
+                *next = (*next).max(record.number + 1);
+                if record.epoch == 1 {
+                    self.nonces.extend(explicit_nonce(record.bytes));
+                    if record.kind == HANDSHAKE {
+                        self.finished = Some(record.bytes.to_vec());
+                    }
                 }
             }
+            leaves.extend_from_slice(record.bytes);
         }
+        leaves
     }
 }
 

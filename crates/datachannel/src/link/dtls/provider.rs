@@ -1,12 +1,17 @@
 //! The cryptography that the handshake engine `dimpl` asks for, by `ring`; and the one place where the secrets of a
 //! handshake come out.
 //!
-//! The engine keeps its keys to itself, but derives them through an HMAC that we provide: the one call whose input is
-//! "key expansion" and both random numbers has the master secret for its key (RFC 5246 §6.3). [`take_secrets`] hands
-//! over the last of them that was seen on this thread; engines are called from one thread and do not wait in between.
+//! The engine keeps its keys to itself, but derives them through an HMAC that we provide. In DTLS 1.2 the one call whose
+//! input is "key expansion" and both random numbers has the master secret for its key (RFC 5246 §6.3); in DTLS 1.3 what
+//! comes of a call that asks for a traffic secret by its label is that secret (RFC 8446 §7.1). [`take_secrets`] hands
+//! over the last of them that were seen on this thread; engines are called from one thread and do not wait in between.
 
 use std::cell::RefCell;
 
+use aes::{
+    Aes128,
+    cipher::{BlockEncrypt as _, KeyInit as _},
+};
 use dimpl::{
     CryptoError, CryptoOperation,
     crypto::{
@@ -17,7 +22,7 @@ use dimpl::{
     },
 };
 use ring::{
-    aead::{self, AES_128_GCM, CHACHA20_POLY1305, LessSafeKey, UnboundKey, quic},
+    aead::{self, AES_128_GCM, LessSafeKey, UnboundKey},
     agreement::{self, EphemeralPrivateKey, UnparsedPublicKey},
     digest, hmac,
     rand::{SecureRandom as _, SystemRandom},
@@ -25,29 +30,55 @@ use ring::{
 };
 
 use super::{
-    keys::{KEY_EXPANSION, RANDOM_BYTES},
+    dtls12::keys::{KEY_EXPANSION, RANDOM_BYTES},
+    dtls13::keys::{self, SECRET_BYTES, Secret},
     x509,
 };
 
 const TAG_BYTES: usize = 16;
 
 /// What the keys of a connection are made of.
+#[derive(Default)]
 pub(super) struct Secrets {
-    pub(super) master: Vec<u8>,
+    /// Of DTLS 1.2.
+    pub(super) master: Option<Master>,
+    /// Of DTLS 1.3, client's and server's: of the handshake.
+    pub(super) handshake: [Option<Secret>; 2],
+    /// And of application data.
+    pub(super) application: [Option<Secret>; 2],
+}
+
+/// What the keys of DTLS 1.2 are made of.
+pub(super) struct Master {
+    pub(super) secret: Vec<u8>,
     pub(super) server_random: [u8; RANDOM_BYTES],
     pub(super) client_random: [u8; RANDOM_BYTES],
 }
 
-thread_local! {
-    static SECRETS: RefCell<Option<Secrets>> = const { RefCell::new(None) };
+impl Secrets {
+    /// Takes what has become known later.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.master = later.master.or(self.master.take());
+        let [handshake, application] =
+            [(&mut self.handshake, later.handshake), (&mut self.application, later.application)];
+        for (old, new) in [handshake, application] {
+            for (old, new) in old.iter_mut().zip(new) {
+                *old = new.or(old.take());
+            }
+        }
+    }
 }
 
-/// The secrets of the handshake that was called last on this thread, if that call derived its keys.
-pub(super) fn take_secrets() -> Option<Secrets> {
+thread_local! {
+    static SECRETS: RefCell<Secrets> = RefCell::default();
+}
+
+/// The secrets of the handshake that was called last on this thread, those that the call derived.
+pub(super) fn take_secrets() -> Secrets {
     SECRETS.take()
 }
 
-/// For the one suite and the two groups that every browser offers.
+/// For the one suite of each version and the two groups that every browser offers.
 pub(super) fn ring() -> CryptoProvider {
     CryptoProvider {
         kx_groups: &[&Group::X25519, &Group::P256],
@@ -57,16 +88,12 @@ pub(super) fn ring() -> CryptoProvider {
         hash_provider: &Ring,
         hmac_provider: &Ring,
         cipher_suites: &[&Ring],
-        // The engine refuses a provider that has none, though it is never asked for DTLS 1.3.
-        dtls13_cipher_suites: &[&ChaCha],
+        dtls13_cipher_suites: &[&Ring],
     }
 }
 
 #[derive(Debug)]
 struct Ring;
-
-#[derive(Debug)]
-struct ChaCha;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
@@ -249,9 +276,9 @@ impl HmacProvider for Ring {
         if hash != HashAlgorithm::SHA256 {
             return Err(CryptoError::UnsupportedHmacHash(hash));
         }
-        note(key, data);
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
         let tag = tag.as_ref();
+        note(key, data, tag);
         out.get_mut(..tag.len())
             .ok_or(CryptoError::OperationFailed(CryptoOperation::ComputeHmac))?
             .copy_from_slice(tag);
@@ -260,13 +287,25 @@ impl HmacProvider for Ring {
 }
 
 /// Keeps the secrets, if these are they.
-fn note(key: &[u8], data: &[u8]) {
+fn note(key: &[u8], data: &[u8], tag: &[u8]) {
     let randoms = data.strip_prefix(KEY_EXPANSION).and_then(|rest| rest.split_first_chunk());
     if let Some((server_random, rest)) = randoms
         && let Ok(client_random) = rest.try_into()
     {
-        SECRETS.set(Some(Secrets { master: key.to_vec(), server_random: *server_random, client_random }));
+        let master = Master { secret: key.to_vec(), server_random: *server_random, client_random };
+        SECRETS.with_borrow_mut(|secrets| secrets.master = Some(master));
+        return;
     }
+    let Some(secret) = tag.first_chunk::<SECRET_BYTES>() else { return };
+    SECRETS.with_borrow_mut(|Secrets { handshake, application, .. }| {
+        for (labels, secrets) in [(keys::HANDSHAKE, handshake), (keys::APPLICATION, application)] {
+            for (label, place) in labels.into_iter().zip(secrets) {
+                if keys::is_asked_for(label, data) {
+                    *place = Some(Secret(*secret));
+                }
+            }
+        }
+    });
 }
 
 impl SupportedDtls12CipherSuite for Ring {
@@ -295,9 +334,9 @@ impl SupportedDtls12CipherSuite for Ring {
     }
 }
 
-impl SupportedDtls13CipherSuite for ChaCha {
+impl SupportedDtls13CipherSuite for Ring {
     fn suite(&self) -> Dtls13CipherSuite {
-        Dtls13CipherSuite::CHACHA20_POLY1305_SHA256
+        Dtls13CipherSuite::AES_128_GCM_SHA256
     }
 
     fn hash_algorithm(&self) -> HashAlgorithm {
@@ -305,7 +344,7 @@ impl SupportedDtls13CipherSuite for ChaCha {
     }
 
     fn key_len(&self) -> usize {
-        32
+        16
     }
 
     fn iv_len(&self) -> usize {
@@ -317,16 +356,15 @@ impl SupportedDtls13CipherSuite for ChaCha {
     }
 
     fn create_cipher(&self, key: &[u8]) -> Result<Box<dyn Cipher>, CryptoError> {
-        Aead::create(&CHACHA20_POLY1305, key)
+        Aead::create(&AES_128_GCM, key)
     }
 
     fn encrypt_sn(&self, key: &[u8], sample: &[u8; 16]) -> [u8; 16] {
-        let mask = quic::HeaderProtectionKey::new(&quic::CHACHA20, key).and_then(|key| key.new_mask(sample));
-        let mut out = [0; 16];
-        if let (Ok(mask), Some(start)) = (mask, out.first_chunk_mut()) {
-            *start = mask;
+        let mut block = (*sample).into();
+        if let Ok(cipher) = Aes128::new_from_slice(key) {
+            cipher.encrypt_block(&mut block);
         }
-        out
+        block.into()
     }
 }
 
@@ -367,17 +405,31 @@ mod tests {
 
     #[test]
     fn the_secrets_are_seen_once_and_nothing_else_is_taken_for_them() {
+        let is_empty = |secrets: Secrets| {
+            let traffic = secrets.handshake.into_iter().chain(secrets.application);
+            secrets.master.is_none() && traffic.flatten().count() == 0
+        };
         let mut out = [0; 32];
         let randoms = [[1; RANDOM_BYTES], [2; RANDOM_BYTES]].concat();
         for other in [&[][..], b"key expansion", &[b"master secret", &randoms[..]].concat(), &[7; 77]] {
             Ring.hmac(HashAlgorithm::SHA256, b"m", other, &mut out).unwrap();
-            assert!(take_secrets().is_none(), "{other:?}");
+            assert!(is_empty(take_secrets()), "{other:?}");
         }
         let seed = [KEY_EXPANSION, &randoms].concat();
         Ring.hmac(HashAlgorithm::SHA256, b"master", &seed, &mut out).unwrap();
-        let secrets = take_secrets().unwrap();
-        assert_eq!(secrets.master, b"master");
+        let secrets = take_secrets().master.unwrap();
+        assert_eq!(secrets.secret, b"master");
         assert_eq!((secrets.server_random, secrets.client_random), ([1; 32], [2; 32]));
-        assert!(take_secrets().is_none());
+        assert!(is_empty(take_secrets()));
+
+        let mut asked = keys::info(keys::APPLICATION[1], SECRET_BYTES, &[3; 32]);
+        asked.push(1);
+        Ring.hmac(HashAlgorithm::SHA256, b"derived", &asked, &mut out).unwrap();
+        let secrets = take_secrets();
+        assert!(secrets.application[1] == Some(Secret(out)) && secrets.application[0].is_none());
+        let mut merged = Secrets::default();
+        merged.merge(secrets);
+        merged.merge(take_secrets());
+        assert!(merged.application[1].is_some(), "what is known is not forgotten");
     }
 }

@@ -6,7 +6,13 @@ use std::{
 };
 
 use super::*;
-use crate::Certificate;
+use crate::{Certificate, link::records::CHANGE_CIPHER_SPEC};
+
+mod dtls13;
+
+use Version::{Dtls12, Dtls13};
+
+const VERSIONS: [Version; 2] = [Dtls12, Dtls13];
 
 /// Virtual time in which everything here must be done.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,24 +34,23 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        let now = Instant::now();
+    /// Between a client and a server that speak these versions, and older ones.
+    fn of(client: Version, server: Version) -> Self {
         let (edge, viewer) = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
-        Self::between(&edge, &viewer, edge.fingerprint(), now)
+        Self::between(&setup(&edge, server), &setup(&viewer, client), edge.fingerprint(), false)
     }
 
     /// With a server that asks for a cookie.
-    fn cautious() -> Self {
+    fn cautious(version: Version) -> Self {
         let edge = Certificate::generate().unwrap();
-        let mut world = Self::between(&edge, &edge, edge.fingerprint(), Instant::now());
-        world.server = Dtls::server(&Setup::new(&edge).unwrap(), true);
-        world
+        Self::between(&setup(&edge, version), &setup(&edge, version), edge.fingerprint(), true)
     }
 
-    fn between(edge: &Certificate, viewer: &Certificate, expected: Fingerprint, now: Instant) -> Self {
+    fn between(edge: &Setup, viewer: &Setup, expected: Fingerprint, has_cookies: bool) -> Self {
+        let now = Instant::now();
         Self {
-            client: Dtls::client(&Setup::new(viewer).unwrap(), expected, now),
-            server: Dtls::server(&Setup::new(edge).unwrap(), false),
+            client: Dtls::client(viewer, expected, now),
+            server: Dtls::server(edge, has_cookies),
             now,
             wire: VecDeque::new(),
             sent: Vec::new(),
@@ -53,9 +58,10 @@ impl World {
         }
     }
 
-    fn opened() -> Self {
-        let mut world = Self::new();
+    fn opened(version: Version) -> Self {
+        let mut world = Self::of(version, version);
         assert!(world.open(&|_| 1));
+        assert_eq!((world.client.version(), world.server.version()), (Some(version), Some(version)));
         world
     }
 
@@ -115,6 +121,11 @@ impl World {
     }
 }
 
+fn setup(certificate: &Certificate, version: Version) -> Setup {
+    let setup = Setup::new(certificate).unwrap();
+    if version == Dtls12 { setup.old() } else { setup }
+}
+
 /// Of all epoch-1 records that one side sent: the explicit nonces, and the sequence numbers.
 fn used(sent: &[(bool, Vec<u8>)], by_client: bool) -> (Vec<u64>, Vec<u64>) {
     let datagrams = sent.iter().filter(|(is_client, _)| *is_client == by_client);
@@ -151,49 +162,65 @@ fn with_long_hello(hello: &[u8], bytes: usize) -> Vec<u8> {
     long
 }
 
-/// The client's first message, in the shortest datagram: without what pads it.
+/// The first message of a client of DTLS 1.2, in the shortest datagram: without what pads it.
 fn hello() -> Vec<u8> {
-    let mut world = World::new();
+    let mut world = World::of(Dtls12, Dtls13);
     world.transmit(&|_| 0);
     records::each(&world.sent[0].1).next().unwrap().bytes.to_vec()
 }
 
 #[test]
-fn both_ends_say_who_they_are_and_speak() {
-    let (edge, viewer) = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
-    let mut world = World::between(&edge, &viewer, edge.fingerprint(), Instant::now());
-    assert!(world.open(&|_| 1));
-    assert_eq!(world.client.peer(), Some(edge.fingerprint()));
-    assert_eq!(world.server.peer(), Some(viewer.fingerprint()));
-    assert_eq!((world.client.next_timeout(), world.server.next_timeout()), (None, None));
-    world.run(&|_| 1, |_| false);
-    let last = world.sent.iter().filter(|(_, datagram)| datagram[0] == CHANGE_CIPHER_SPEC).count();
-    assert!(last <= 1, "the last flight was sent {last} times though none was lost");
-    for is_client in [true, false] {
-        let mut datagram = world.say(is_client, b"one");
-        // Two records may share a datagram.
-        datagram.extend(world.say(is_client, b"two"));
-        assert!(world.arrive(is_client, datagram));
-        let heard = std::mem::take(&mut world.heard);
-        assert_eq!(heard, [(is_client, b"one".to_vec()), (is_client, b"two".to_vec())]);
+fn both_ends_say_who_they_are_and_speak_the_newest_version_that_both_know() {
+    for (of_client, of_server) in [(Dtls12, Dtls12), (Dtls12, Dtls13), (Dtls13, Dtls12), (Dtls13, Dtls13)] {
+        let (edge, viewer) = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
+        let setups = [setup(&edge, of_server), setup(&viewer, of_client)];
+        let mut world = World::between(&setups[0], &setups[1], edge.fingerprint(), false);
+        assert!(world.open(&|_| 1), "{of_client:?} {of_server:?}");
+        assert_eq!(world.client.peer(), Some(edge.fingerprint()));
+        assert_eq!(world.server.peer(), Some(viewer.fingerprint()));
+        let version = if of_client == of_server { of_client } else { Dtls12 };
+        assert_eq!((world.client.version(), world.server.version()), (Some(version), Some(version)));
+        world.run(&|_| 1, |_| false);
+        assert_eq!((world.client.next_timeout(), world.server.next_timeout()), (None, None));
+        assert_eq!(world.sent.len(), 4, "nothing was sent again");
+        for is_client in [true, false] {
+            for text in [&b"one"[..], b"two"] {
+                let datagram = world.say(is_client, text);
+                assert_eq!(datagram.len(), text.len() + version.overhead_bytes());
+                assert!(world.arrive(is_client, datagram));
+            }
+            let heard = std::mem::take(&mut world.heard);
+            assert_eq!(heard, [(is_client, b"one".to_vec()), (is_client, b"two".to_vec())]);
+        }
     }
 }
 
 #[test]
+fn two_records_of_dtls_12_may_share_a_datagram() {
+    let mut world = World::opened(Dtls12);
+    let datagram = [world.say(true, b"one"), world.say(true, b"two")].concat();
+    assert!(world.arrive(true, datagram));
+    assert_eq!(world.heard.len(), 2);
+}
+
+#[test]
 fn another_certificate_than_the_expected_is_refused() {
-    let (edge, viewer) = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
-    let mut world = World::between(&edge, &viewer, viewer.fingerprint(), Instant::now());
-    world.run(&|_| 1, |world| world.server.ended().is_some());
-    assert_eq!(world.client.ended(), Some(Ended::WrongCertificate));
-    assert_eq!(world.client.peer(), None);
-    assert_eq!(world.server.ended(), Some(Ended::Peer), "it was told");
+    for version in VERSIONS {
+        let (edge, viewer) = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
+        let setups = [setup(&edge, version), setup(&viewer, version)];
+        let mut world = World::between(&setups[0], &setups[1], viewer.fingerprint(), false);
+        world.run(&|_| 1, |world| world.server.ended().is_some());
+        assert_eq!(world.client.ended(), Some(Ended::WrongCertificate));
+        assert_eq!(world.client.peer(), None);
+        assert_eq!(world.server.ended(), Some(Ended::Peer), "it was told");
+    }
 }
 
 #[test]
 fn no_nonce_and_no_number_is_used_twice_from_the_first_flight_to_the_last_alert() {
     // Lose datagrams of each kind once, so that engines repeat flights and the server repeats its last.
     for lost in 0..12 {
-        let mut world = World::new();
+        let mut world = World::of(Dtls12, Dtls12);
         assert!(world.open(&|number| usize::from(number != lost)), "without {lost}");
         for text in 0..50_u8 {
             for is_client in [true, false] {
@@ -215,7 +242,7 @@ fn no_nonce_and_no_number_is_used_twice_from_the_first_flight_to_the_last_alert(
 
 #[test]
 fn a_lost_last_flight_is_repeated_for_whoever_proves_to_need_it() {
-    let mut world = World::new();
+    let mut world = World::of(Dtls12, Dtls12);
     // The server's last flight never arrives, however often the engine or we send it.
     let last = |datagram: &[u8]| datagram[0] == CHANGE_CIPHER_SPEC;
     while world.server.peer().is_none() {
@@ -248,7 +275,7 @@ fn a_lost_last_flight_is_repeated_for_whoever_proves_to_need_it() {
 
 #[test]
 fn what_overtakes_the_last_flight_is_heard_once() {
-    let mut world = World::new();
+    let mut world = World::of(Dtls12, Dtls12);
     // The server is through and speaks; its words come before its last flight.
     while world.server.peer().is_none() {
         world.now += TRIP;
@@ -268,7 +295,12 @@ fn what_overtakes_the_last_flight_is_heard_once() {
 
 #[test]
 fn replays_and_forgeries_are_dropped_and_change_nothing() {
-    let mut world = World::opened();
+    VERSIONS.into_iter().for_each(drops_replays_and_forgeries);
+}
+
+fn drops_replays_and_forgeries(version: Version) {
+    let mut world = World::opened(version);
+    world.run(&|_| 1, |_| false);
     let handshake = world.sent.clone();
     let first = world.say(true, b"first");
     assert!(world.arrive(true, first.clone()));
@@ -302,8 +334,8 @@ fn replays_and_forgeries_are_dropped_and_change_nothing() {
 
 #[test]
 fn a_stop_ends_both() {
-    for is_client in [true, false] {
-        let mut world = World::opened();
+    for (is_client, version) in [(true, Dtls12), (false, Dtls12), (true, Dtls13), (false, Dtls13)] {
+        let mut world = World::opened(version);
         let World { client, server, .. } = &mut world;
         if is_client { client } else { server }.stop();
         world.run(&|_| 1, |_| false);
@@ -318,7 +350,7 @@ fn a_stop_ends_both() {
 
 #[test]
 fn nothing_is_sealed_before_there_are_keys() {
-    let mut world = World::new();
+    let mut world = World::of(Dtls13, Dtls13);
     let mut out = vec![1];
     assert_eq!(world.client.seal(&mut out, |out| out.push(2)), Err(SealError::NotOpen));
     assert_eq!(out, [1]);
@@ -326,17 +358,20 @@ fn nothing_is_sealed_before_there_are_keys() {
 
 #[test]
 fn any_datagram_of_the_handshake_may_be_lost_or_come_twice() {
-    let count = {
-        let mut world = World::opened();
-        world.run(&|_| 1, |_| false);
-        world.sent.len()
-    };
-    assert!(count >= 4, "{count}");
-    for odd in 0..count {
-        for copies in [0, 2] {
-            let mut world = World::new();
-            let opened = world.open(&|number| if number == odd { copies } else { 1 });
-            assert!(opened, "{copies} of {odd}: {:?} {:?}", world.client.ended(), world.server.ended());
+    for (of_client, of_server) in [(Dtls12, Dtls12), (Dtls12, Dtls13), (Dtls13, Dtls12), (Dtls13, Dtls13)] {
+        for odd in 0..6 {
+            for copies in [0, 2] {
+                let mut world = World::of(of_client, of_server);
+                let fate = |number| if number == odd { copies } else { 1 };
+                let opened = world.open(&fate);
+                let ended = (world.client.ended(), world.server.ended());
+                assert!(opened, "{copies} of {odd}, {of_client:?} {of_server:?}: {ended:?}");
+                world.run(&fate, |_| false);
+                let datagrams = [true, false].map(|is_client| (is_client, world.say(is_client, b"after")));
+                for (is_client, datagram) in datagrams {
+                    assert!(world.arrive(is_client, datagram));
+                }
+            }
         }
     }
 }
@@ -360,7 +395,7 @@ fn a_long_hello_is_answered_at_once_and_a_short_one_with_a_request_for_a_cookie(
         assert!(sent <= 3 * bytes, "{sent} for {bytes}");
         // The estimate that decides is above what is really sent, and not by much.
         let estimate = handshake::FLIGHT_BYTES + edge.der().len();
-        assert!(!is_answered || (sent <= estimate && estimate < sent + 60), "{sent} of {estimate}");
+        assert!(!is_answered || (sent <= estimate && estimate < sent + 200), "{sent} of {estimate}");
     }
 }
 
@@ -414,20 +449,26 @@ fn nothing_is_said_to_an_address_that_nothing_came_from() {
 
 #[test]
 fn a_cautious_server_opens_too_and_its_client_is_proved_by_the_cookie() {
-    let mut world = World::cautious();
+    VERSIONS.into_iter().for_each(asks_for_a_cookie);
+}
+
+fn asks_for_a_cookie(version: Version) {
+    let mut world = World::cautious(version);
     assert!(world.run(&|_| 1, |world| world.server.is_proven()));
     assert!(world.sent.iter().any(|(_, datagram)| asks_for_cookie(datagram)));
     assert_eq!(world.server.peer(), None, "it is proved before it is through");
     assert!(world.open(&|_| 1));
     for lost in 0..world.sent.len() {
-        let mut world = World::cautious();
+        let mut world = World::cautious(version);
         assert!(world.open(&|number| usize::from(number != lost)), "without {lost}");
     }
 }
 
 #[test]
 fn our_own_client_needs_no_cookie() {
-    let world = World::opened();
-    assert!(!world.sent.iter().any(|(_, datagram)| asks_for_cookie(datagram)));
-    assert_eq!(world.sent.len(), 4, "two round trips");
+    for version in VERSIONS {
+        let world = World::opened(version);
+        assert!(!world.sent.iter().any(|(_, datagram)| asks_for_cookie(datagram)));
+        assert_eq!(world.sent.len(), 4, "two round trips");
+    }
 }

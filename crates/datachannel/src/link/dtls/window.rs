@@ -25,6 +25,11 @@ impl Window {
         self.end - number <= WIDTH && self.seen[word(number)] & bit(number) == 0
     }
 
+    /// One above the newest number marked.
+    pub(super) const fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Remembers `number`, which must be authentic: one forged number far ahead would close the window to all others.
     pub(super) fn mark(&mut self, number: u64) {
         if number >= self.end {

@@ -9,16 +9,15 @@
 //! that made the handshake sealed with the same key before us: see [`Sealer::new`].
 
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use thiserror::Error;
 
-use super::window::Window;
+use super::super::{SealError, window::Window};
 use crate::link::records::{HEADER_BYTES, VERSION};
 
 /// Bytes of the AES key.
-pub(super) const KEY_BYTES: usize = 16;
+pub(in super::super) const KEY_BYTES: usize = 16;
 
 /// Bytes of the secret part of the nonce.
-pub(super) const SALT_BYTES: usize = 4;
+pub(in super::super) const SALT_BYTES: usize = 4;
 
 /// The epoch of everything after the first and only handshake: nothing renegotiates.
 const EPOCH: u64 = 1;
@@ -30,35 +29,21 @@ const NONCE_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 
 /// Bytes that a record adds to its plaintext.
-pub(super) const OVERHEAD_BYTES: usize = HEADER_BYTES + NONCE_BYTES + TAG_BYTES;
+pub(in super::super) const OVERHEAD_BYTES: usize = HEADER_BYTES + NONCE_BYTES + TAG_BYTES;
 
 /// Plaintext of one record at most (RFC 5246 §6.2.1).
 const PLAINTEXT_BYTES_MAX: usize = 1 << 14;
 
-/// Why nothing was sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum SealError {
-    /// There is no connection yet, or none any more.
-    #[error("no connection is open")]
-    NotOpen,
-    /// All sequence numbers are used: another record would use a nonce twice, which gives the key away.
-    #[error("the sequence numbers are used up")]
-    Exhausted,
-    /// The plaintext is longer than a record may be.
-    #[error("the plaintext is longer than a record")]
-    TooLong,
-}
-
 /// The secrets of one direction.
 #[derive(Clone)]
-pub(super) struct Key {
+pub(in super::super) struct Key {
     key: LessSafeKey,
     salt: [u8; SALT_BYTES],
 }
 
 impl Key {
     /// None when `key` is not of [`KEY_BYTES`].
-    pub(super) fn new(key: &[u8], salt: [u8; SALT_BYTES]) -> Option<Self> {
+    pub(in super::super) fn new(key: &[u8], salt: [u8; SALT_BYTES]) -> Option<Self> {
         UnboundKey::new(&AES_128_GCM, key).ok().map(|key| Self { key: LessSafeKey::new(key), salt })
     }
 
@@ -68,7 +53,7 @@ impl Key {
     }
 
     /// Decrypts one record in place. Gives its number, kind and plaintext; none when it is not of this key.
-    pub(super) fn open<'a>(&self, record: &'a mut [u8]) -> Option<(u64, u8, &'a mut [u8])> {
+    pub(in super::super) fn open<'a>(&self, record: &'a mut [u8]) -> Option<(u64, u8, &'a mut [u8])> {
         let (header, body) = record.split_first_chunk_mut::<HEADER_BYTES>()?;
         let (explicit, sealed) = body.split_first_chunk_mut::<NONCE_BYTES>()?;
         let length = sealed.len().checked_sub(TAG_BYTES)?;
@@ -84,7 +69,7 @@ impl Key {
 }
 
 /// Makes our records.
-pub(super) struct Sealer {
+pub(in super::super) struct Sealer {
     key: Key,
     next: u64,
     /// Explicit nonces that the engine has used. It draws them at random.
@@ -94,7 +79,7 @@ pub(super) struct Sealer {
 impl Sealer {
     /// Goes on where the engine stopped: `next` is the first sequence number of epoch 1 that it has not used, `taken`
     /// are the explicit nonces of the records that it has sealed.
-    pub(super) const fn new(key: Key, next: u64, taken: Vec<u64>) -> Self {
+    pub(in super::super) const fn new(key: Key, next: u64, taken: Vec<u64>) -> Self {
         Self { key, next, taken }
     }
 
@@ -104,7 +89,7 @@ impl Sealer {
     /// # Errors
     ///
     /// [`SealError::Exhausted`] and [`SealError::TooLong`]; `out` is then as it was.
-    pub(super) fn seal(
+    pub(in super::super) fn seal(
         &mut self,
         kind: u8,
         out: &mut Vec<u8>,
@@ -150,19 +135,19 @@ impl Sealer {
 }
 
 /// Takes the peer's records, each once.
-pub(super) struct Opener {
+pub(in super::super) struct Opener {
     key: Key,
     window: Window,
 }
 
 impl Opener {
-    pub(super) fn new(key: Key) -> Self {
+    pub(in super::super) fn new(key: Key) -> Self {
         Self { key, window: Window::default() }
     }
 
     /// Decrypts one whole record in place. Gives its kind and plaintext; none when it is forged, damaged, of another
     /// epoch, seen before or too old to know. Then nothing has changed, but that `record` may be garbage.
-    pub(super) fn open<'a>(&mut self, record: &'a mut [u8]) -> Option<(u8, &'a mut [u8])> {
+    pub(in super::super) fn open<'a>(&mut self, record: &'a mut [u8]) -> Option<(u8, &'a mut [u8])> {
         let at = place(record.first_chunk::<HEADER_BYTES>()?);
         if at >> 48 != EPOCH || !self.window.is_new(at % NUMBERS) {
             return None;

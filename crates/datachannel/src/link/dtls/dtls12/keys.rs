@@ -5,20 +5,20 @@ use ring::hmac;
 use super::record::{KEY_BYTES, Key, SALT_BYTES};
 
 /// Bytes of each side's random number.
-pub(super) const RANDOM_BYTES: usize = 32;
+pub(in super::super) const RANDOM_BYTES: usize = 32;
 
 /// What stands before both random numbers in the seed (RFC 5246 §6.3): the server's, then the client's.
-pub(super) const KEY_EXPANSION: &[u8] = b"key expansion";
+pub(in super::super) const KEY_EXPANSION: &[u8] = b"key expansion";
 
 /// Both directions' keys.
-pub(super) struct Keys {
-    pub(super) client: Key,
-    pub(super) server: Key,
+pub(in super::super) struct Keys {
+    pub(in super::super) client: Key,
+    pub(in super::super) server: Key,
 }
 
 impl Keys {
     /// Expands a master secret. The suite is TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, the only one we agree to.
-    pub(super) fn expand(
+    pub(in super::super) fn expand(
         master: &[u8],
         client_random: &[u8; RANDOM_BYTES],
         server_random: &[u8; RANDOM_BYTES],
