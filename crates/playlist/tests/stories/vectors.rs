@@ -4,7 +4,7 @@
 
 use std::{fs, path::PathBuf};
 
-use millstream_model::{RenditionId, StreamId};
+use millstream_model::{PublicKey, RenditionId, StreamId};
 use millstream_playlist::{Options, Report, check, media, multivariant, reload::Head};
 use millstream_wire::{
     media::{Catalog, Record},
@@ -236,7 +236,7 @@ fn the_vectors_are_what_is_computed() {
 fn every_object_in_a_vector_is_signed() {
     let stream = StreamId::new("demo").unwrap();
     for (name, vector) in vectors() {
-        let key = vector.packager.parse().unwrap();
+        let key: PublicKey = vector.packager.parse().unwrap();
         for record in &vector.records {
             record.verify(&key, Context::Stream(&stream)).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
