@@ -17,7 +17,7 @@ use std::{
 use bytes::BytesMut;
 use millstream_datachannel::{
     Certificate,
-    dtls::{Dtls, Setup},
+    dtls::{Dtls, Setup, Version},
 };
 use rtc_dtls::{
     cipher_suite::CipherSuiteId,
@@ -34,6 +34,9 @@ const BATCH: usize = 200;
 const GIGABYTE: usize = 1_000_000_000;
 
 const HANDSHAKES: usize = 1_000;
+
+/// Bytes that a record of DTLS 1.2 adds.
+const OLD: usize = Version::Dtls12.overhead_bytes();
 
 /// One end of a connection by one implementation.
 trait End {
@@ -188,6 +191,7 @@ impl End for Rtc {
 struct Cost {
     server: f64,
     client: f64,
+    /// Until the client may speak.
     round_trips: usize,
 }
 
@@ -203,7 +207,7 @@ fn connect<E: End>(make: &mut dyn FnMut(bool) -> E, cost: &mut Cost) -> Outcome<
     timed(&mut cost.client, &mut || client = Some(make(true)))?;
     timed(&mut cost.server, &mut || server = Some(make(false)))?;
     let (Some(mut client), Some(mut server)) = (client, server) else { return Err("unmade".into()) };
-    let mut wire = VecDeque::new();
+    let (mut wire, mut is_spoken) = (VecDeque::new(), false);
     for _ in 0..8 {
         timed(&mut cost.client, &mut || client.transmit(now, &mut wire))?;
         timed(&mut cost.server, &mut || {
@@ -217,15 +221,18 @@ fn connect<E: End>(make: &mut dyn FnMut(bool) -> E, cost: &mut Cost) -> Outcome<
                 client.handle(&mut one, now);
             }
         })?;
-        cost.round_trips += 1;
-        if client.is_open() && server.is_open() {
+        if !is_spoken {
+            cost.round_trips += 1;
+        }
+        is_spoken = client.is_open();
+        if is_spoken && server.is_open() && wire.is_empty() {
             return Ok((client, server));
         }
     }
     Err("the handshake does not end".into())
 }
 
-fn measure<E: End>(name: &str, mut make: impl FnMut(bool) -> E) -> Outcome<()> {
+fn measure<E: End>(name: &str, record_bytes: usize, mut make: impl FnMut(bool) -> E) -> Outcome<()> {
     connect(&mut make, &mut Cost::default())?;
     let (memory, mut cost) = (resident_bytes()?, Cost::default());
     let mut pairs = Vec::new();
@@ -251,7 +258,7 @@ fn measure<E: End>(name: &str, mut make: impl FnMut(bool) -> E) -> Outcome<()> {
                 server.seal(&packet, now, &mut batch);
             }
             let middle = cpu_seconds()?;
-            for datagram in batch.chunks_mut(bytes + 37) {
+            for datagram in batch.chunks_mut(bytes + record_bytes) {
                 heard += client.handle(datagram, now);
             }
             sealing += middle - start;
@@ -270,7 +277,7 @@ fn main() -> Outcome<()> {
     let Some(which) = env::args().nth(1) else {
         println!("| | ms server | ms client | round trips | KB idle | seal 1200 | open | seal 1440 | open |");
         println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-        for which in ["rtc", "dimpl", "ours"] {
+        for which in ["rtc", "dimpl", "ours12", "ours13"] {
             // Each in a process of its own, for its memory.
             Command::new(env::current_exe()?).arg(which).status()?;
         }
@@ -280,19 +287,26 @@ fn main() -> Outcome<()> {
     let setups = [Setup::new(&edge)?, Setup::new(&viewer)?];
     let configs = [Rtc::config(false)?, Rtc::config(true)?];
     match &*which {
-        "rtc" => measure("`rtc-dtls` 0.21.1", |is_client| {
+        "rtc" => measure("`rtc-dtls` 0.21.1", OLD, |is_client| {
             Rtc::new(&configs[usize::from(is_client)], is_client, Instant::now())
         }),
-        "dimpl" => measure("`dimpl` 0.9.0 on ring", |is_client| {
+        "dimpl" => measure("`dimpl` 0.9.0 on ring", OLD, |is_client| {
             Dimpl::new(&setups[usize::from(is_client)], is_client, Instant::now())
         }),
-        _ => measure("ours after `dimpl`", |is_client| {
-            if is_client {
-                Dtls::client(&setups[1], edge.fingerprint(), Instant::now())
+        _ => {
+            let (setups, version) = if which == "ours12" {
+                (setups.map(Setup::old), Version::Dtls12)
             } else {
-                Dtls::server(&setups[0], false)
-            }
-        }),
+                (setups, Version::Dtls13)
+            };
+            measure(&format!("ours after `dimpl`, {version:?}"), version.overhead_bytes(), |is_client| {
+                if is_client {
+                    Dtls::client(&setups[1], edge.fingerprint(), Instant::now())
+                } else {
+                    Dtls::server(&setups[0], false)
+                }
+            })
+        }
     }
 }
 

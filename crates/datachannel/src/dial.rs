@@ -24,8 +24,11 @@ use crate::{
     stun::{self, Class, TransactionId},
 };
 
+mod attempts;
+mod checklist;
 mod driver;
 
+pub use attempts::any;
 use driver::{Credentials, Driver};
 
 /// Characters of our ufrag: 48 bits.
@@ -36,6 +39,9 @@ const PASSWORD_LENGTH: usize = 24;
 
 /// Addresses by which servers may see us: there is one more, our own.
 const MAPPED_MAX: usize = CANDIDATES_MAX - 1;
+
+/// Addresses that one edge is dialled at: as many as the tracker names.
+const SOCKETS_MAX: usize = 4;
 
 /// How to dial.
 #[derive(Debug, Clone)]
@@ -130,6 +136,7 @@ pub async fn dial(address: &Address, config: Config) -> Result<Connection, Error
 /// ```
 pub struct Dial {
     address: Address,
+    others: Vec<SocketAddr>,
     config: Config,
     setup: Setup,
     socket: std::net::UdpSocket,
@@ -159,6 +166,7 @@ impl Dial {
         let bind = config.bind.unwrap_or(unspecified(address.socket));
         Ok(Self {
             address: address.clone(),
+            others: Vec::new(),
             config,
             setup,
             socket: socket::bind(SocketAddr::new(bind, 0), false)?,
@@ -166,6 +174,17 @@ impl Dial {
             password: random_token(PASSWORD_LENGTH).map_err(io::Error::other)?,
             mapped: Vec::new(),
         })
+    }
+
+    /// Another address at which the same edge may be: all are checked in turn, 50 ms apart (RFC 8445 §14.2), and the first
+    /// that answers is taken. One of the other family is passed over, for this port has but one, and so are those beyond
+    /// four.
+    pub fn or_at(&mut self, socket: SocketAddr) {
+        let is_known = socket == self.address.socket || self.others.contains(&socket);
+        let is_usable = socket.port() > 0 && socket.is_ipv4() == self.address.socket.is_ipv4();
+        if is_usable && !is_known && self.others.len() + 1 < SOCKETS_MAX {
+            self.others.push(socket);
+        }
     }
 
     /// Where `server` sees this port come from; a candidate from now on. Asks five times in 1.5 s and gives up after 3 s.
@@ -228,10 +247,10 @@ impl Dial {
     ///
     /// When the edge does not answer in time, is not the one promised, or breaks the protocol.
     pub async fn connect(self) -> Result<Connection, Error> {
-        let Self { address, config, setup, socket, ufrag, password, .. } = self;
+        let Self { address, others, config, setup, socket, ufrag, password, .. } = self;
         let timeout = config.timeout;
         let own = Credentials { ufrag, password };
-        let driver = Driver::new(Socket::adopt(socket)?, address, own, config, setup)?;
+        let driver = Driver::new(Socket::adopt(socket)?, address, &others, own, config, setup)?;
         let (opened, outcome) = oneshot::channel();
         tokio::spawn(driver.run(opened));
         match tokio::time::timeout(timeout, outcome).await {
@@ -255,5 +274,29 @@ const fn unspecified(towards: SocketAddr) -> IpAddr {
     match towards {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Listener, listen};
+
+    #[tokio::test]
+    async fn an_edge_is_found_at_whichever_of_its_addresses_answers() {
+        let certificate = Certificate::generate().unwrap();
+        let bound = listen::Config::new("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
+        let mut listener = Listener::bind(bound).unwrap();
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let real = listener.address().clone();
+        let address = Address { socket: silent.local_addr().unwrap(), ..real };
+        let mut dial = Dial::prepare(&address, Config::default()).unwrap();
+        for socket in [address.socket, "[::1]:9".parse().unwrap(), "127.0.0.1:0".parse().unwrap()] {
+            dial.or_at(socket);
+        }
+        assert_eq!(dial.others, [], "none of these is of use");
+        dial.or_at(real.socket);
+        let (viewer, _edge) = tokio::join!(dial.connect(), listener.accept());
+        assert_eq!(viewer.unwrap().remote_addr(), real.socket);
     }
 }

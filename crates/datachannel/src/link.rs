@@ -46,6 +46,8 @@ impl Setup {
 pub(crate) struct Link {
     dtls: Dtls,
     sctp: Sctp,
+    /// Our INIT has been given to DTLS.
+    is_connected: bool,
     /// We are closing: since then, what is buffered may still be acknowledged.
     closing: Option<Instant>,
     ended: Option<Ended>,
@@ -73,7 +75,7 @@ impl Link {
 
     fn new(dtls: Dtls, setup: &Setup, entropy: Entropy, now: Instant) -> Self {
         let sctp = Sctp::new(&setup.sctp, entropy, now);
-        let mut link = Self { dtls, sctp, closing: None, ended: None };
+        let mut link = Self { dtls, sctp, is_connected: false, closing: None, ended: None };
         link.settle();
         link
     }
@@ -90,7 +92,8 @@ impl Link {
             // What has overtaken the end of the handshake waits until it is known how long our own packets may be.
             let mut early = Vec::new();
             let authentic = dtls.handle(datagram, now, &mut |packet| early.push(packet.to_vec()));
-            if let Some(version) = dtls.version().filter(|_| dtls.peer().is_some()) {
+            if let Some(version) = dtls.sealing().filter(|_| !self.is_connected) {
+                self.is_connected = true;
                 sctp.connect(version, now);
             }
             early.iter().for_each(|packet| sctp.receive(packet, now));
@@ -182,7 +185,7 @@ impl Link {
     pub(crate) fn transmit(&mut self, now: Instant, sink: &mut dyn Sink) {
         // First what ends the handshake: packets that come before it are of no use to most peers.
         self.transmit_dtls(sink);
-        if self.ended.is_none() && self.dtls.peer().is_some() {
+        if self.ended.is_none() && self.dtls.sealing().is_some() {
             let Self { dtls, sctp, .. } = self;
             let mut failed = false;
             while !failed

@@ -1,5 +1,6 @@
-//! The task behind a dialled connection: a controlling ICE agent with one candidate, and its link. An edge behind NAT may
-//! show another address than the one it is known by: where its own authentic checks come from.
+//! The task behind a dialled connection: a controlling ICE agent with one candidate, and its link. All addresses of the edge
+//! are checked, and the first that answers is where it is. An edge behind NAT may show another than those it is known by:
+//! where its own authentic checks come from.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +12,10 @@ use std::{
 use millstream_sctp::Entropy;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Config, Error};
+use super::{
+    Config, Error,
+    checklist::{Checklist, PATHS_MAX},
+};
 use crate::{
     Address,
     address::{is_same, random_entropy},
@@ -22,11 +26,6 @@ use crate::{
     socket::{Arrival, Intake, Outbox, Outlet, Socket},
     stun::{self, Check, Class, Role, TransactionId},
 };
-
-/// First wait for the answer to a check; doubles up to [`CHECK_INTERVAL_MAX`] (RFC 8445 §14.2 wants 50 ms between
-/// checks).
-const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(50);
-const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(800);
 
 /// Between checks of an open connection. Browsers use 2.5 s; NAT bindings live 30 s and more.
 const CONSENT_INTERVAL: Duration = Duration::from_millis(2_500);
@@ -42,9 +41,6 @@ const SILENCE_BEFORE_NUDGE: Duration = Duration::from_secs(1);
 
 /// Checks whose answer is still taken.
 const CHECKS_MAX: usize = 8 * PATHS_MAX;
-
-/// Addresses of the edge: the one it is known by, and where its checks came from.
-const PATHS_MAX: usize = 4;
 
 /// Datagrams, or trains of them, taken with one system call, and system calls a turn.
 const INTAKE_SLOTS: usize = 1;
@@ -74,7 +70,7 @@ pub(super) struct Driver {
     setup: Setup,
     own: Credentials,
     /// Where the edge may be; until one of them answers, all are checked.
-    paths: Vec<SocketAddr>,
+    paths: Checklist,
     /// Where it is.
     remote: SocketAddr,
     tie_breaker: u64,
@@ -84,8 +80,8 @@ pub(super) struct Driver {
     commander: Commands,
     outbox: Outbox,
     checks: VecDeque<TransactionId>,
+    /// When it is checked next, once it is found.
     check_at: Instant,
-    check_interval: Duration,
     /// When something authentic came.
     heard: Instant,
     is_refused: bool,
@@ -95,6 +91,7 @@ impl Driver {
     pub(super) fn new(
         socket: Socket,
         address: Address,
+        others: &[SocketAddr],
         own: Credentials,
         config: Config,
         setup: Setup,
@@ -103,7 +100,7 @@ impl Driver {
         let (commander, commands) = mpsc::unbounded_channel();
         Ok(Self {
             socket,
-            paths: vec![address.socket],
+            paths: Checklist::new(&[&[address.socket], others].concat(), now),
             remote: address.socket,
             address,
             own,
@@ -117,7 +114,6 @@ impl Driver {
             outbox: Outbox::default(),
             checks: VecDeque::new(),
             check_at: now,
-            check_interval: CHECK_INTERVAL_MIN,
             heard: now,
             is_refused: false,
         })
@@ -171,17 +167,18 @@ impl Driver {
     fn due(&mut self) -> Instant {
         let link = self.session.as_mut().and_then(|session| session.next_timeout(Instant::now()));
         let consent = self.session.as_ref().map(|_| self.heard + self.config.consent_timeout);
-        [link, consent].into_iter().flatten().fold(self.check_at, Instant::min)
+        let check = if self.session.is_some() { Some(self.check_at) } else { self.paths.next() };
+        [link, consent, check].into_iter().flatten().min().unwrap_or(self.check_at)
     }
 
     fn receive(&mut self, intake: &mut Intake, now: Instant) {
         let silence = now.saturating_duration_since(self.heard);
         let Self { socket, address, own, paths, remote, session, checks, heard, outbox, .. } = self;
-        let (mut is_answered, mut is_refused, mut is_shown) = (false, false, false);
+        let (mut is_answered, mut is_refused) = (false, false);
         for _ in 0..RECEIVES_PER_TURN {
             let mut arrive = |arrival: Arrival<'_>| match demux::protocol(arrival.bytes) {
                 Some(Protocol::Stun) => match listen(arrival.bytes, address, own, checks) {
-                    Some(Heard::Answer) if paths.iter().any(|path| is_same(*path, arrival.from)) => {
+                    Some(Heard::Answer) if paths.holds(arrival.from) => {
                         if session.is_none() && !is_answered {
                             *remote = arrival.from;
                         }
@@ -189,10 +186,7 @@ impl Driver {
                         is_answered = true;
                     }
                     Some(Heard::Check(transaction)) if session.is_none() => {
-                        if !paths.iter().any(|path| is_same(*path, arrival.from)) && paths.len() < PATHS_MAX {
-                            paths.push(arrival.from);
-                        }
-                        is_shown = true;
+                        paths.shown(arrival.from, now);
                         let answer = stun::success(transaction, arrival.from, &own.password);
                         outbox.push(socket, arrival.from, None, &answer);
                     }
@@ -226,11 +220,6 @@ impl Driver {
             self.is_refused = true;
             self.check_at = self.check_at.min(now + REFUSAL_INTERVAL);
         }
-        if is_shown && self.session.is_none() {
-            // It has opened its NAT just now (RFC 8445 §7.3.1.4).
-            self.check_at = now;
-            self.check_interval = CHECK_INTERVAL_MIN;
-        }
         if is_answered {
             self.is_refused = false;
             self.check_at = now + CONSENT_INTERVAL;
@@ -251,41 +240,38 @@ impl Driver {
                 session.abort(CloseReason::Unreachable);
             }
         }
-        if self.check_at <= now {
-            self.check(now);
+        if self.session.is_some() {
+            if self.check_at <= now {
+                self.check(self.remote);
+                self.check_at = now + if self.is_refused { REFUSAL_INTERVAL } else { CONSENT_INTERVAL };
+            }
+        } else {
+            while let Some(path) = self.paths.poll(now) {
+                self.check(path);
+            }
         }
     }
 
-    fn check(&mut self, now: Instant) {
-        let paths = if self.session.is_some() { vec![self.remote] } else { self.paths.clone() };
-        for path in paths {
-            let mut transaction = TransactionId::default();
-            if getrandom::fill(&mut transaction).is_err() {
-                continue;
-            }
-            let check = Check {
-                transaction,
-                their_ufrag: &self.address.ufrag,
-                our_ufrag: &self.own.ufrag,
-                // A host candidate's (RFC 8445 §5.1.2.1); with one candidate it orders nothing.
-                priority: 0x7E00_01FF,
-                tie_breaker: self.tie_breaker,
-                use_candidate: true,
-            };
-            let request = stun::request(&check, &self.address.password);
-            self.outbox.push(&self.socket, path, None, &request);
-            self.checks.push_back(transaction);
-            if self.checks.len() > CHECKS_MAX {
-                self.checks.pop_front();
-            }
+    fn check(&mut self, path: SocketAddr) {
+        let mut transaction = TransactionId::default();
+        if getrandom::fill(&mut transaction).is_err() {
+            return;
         }
-        self.check_at = if self.session.is_some() {
-            now + if self.is_refused { REFUSAL_INTERVAL } else { CONSENT_INTERVAL }
-        } else {
-            let interval = self.check_interval;
-            self.check_interval = (interval * 2).min(CHECK_INTERVAL_MAX);
-            now + interval
+        let check = Check {
+            transaction,
+            their_ufrag: &self.address.ufrag,
+            our_ufrag: &self.own.ufrag,
+            // A host candidate's (RFC 8445 §5.1.2.1); with one candidate it orders nothing.
+            priority: 0x7E00_01FF,
+            tie_breaker: self.tie_breaker,
+            use_candidate: true,
         };
+        let request = stun::request(&check, &self.address.password);
+        self.outbox.push(&self.socket, path, None, &request);
+        self.checks.push_back(transaction);
+        if self.checks.len() > CHECKS_MAX {
+            self.checks.pop_front();
+        }
     }
 
     fn pump(&mut self, now: Instant) {

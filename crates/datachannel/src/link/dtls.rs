@@ -233,7 +233,19 @@ impl Dtls {
         match &mut self.stage {
             Stage::Open(Open::Dtls12(open)) => open.seal(out, write),
             Stage::Open(Open::Dtls13(open)) => open.seal(out, write),
-            Stage::Handshake(_) | Stage::Over => Err(SealError::NotOpen),
+            Stage::Handshake(handshake) => handshake.seal(out, write),
+            Stage::Over => Err(SealError::NotOpen),
+        }
+    }
+
+    /// The version in which [`Dtls::seal`] seals now. A server of DTLS 1.3 does so from its first flight on: what it says
+    /// before it knows its peer must be nobody's secret, and may be lost.
+    #[must_use]
+    pub const fn sealing(&self) -> Option<Version> {
+        match &self.stage {
+            Stage::Handshake(handshake) if handshake.may_seal() => Some(Version::Dtls13),
+            Stage::Open(_) => self.version,
+            Stage::Handshake(_) | Stage::Over => None,
         }
     }
 

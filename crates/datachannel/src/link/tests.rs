@@ -206,6 +206,37 @@ fn datagrams_of_the_handshake_may_come_twice() {
     }
 }
 
+/// What a viewer waits for: with the round trip of the check before it, which is not of the link.
+#[test]
+fn a_link_is_open_after_a_few_round_trips() {
+    let mut world = World::new();
+    let start = world.now;
+    assert!(world.run_until(|world| world.client.open().is_some()));
+    assert_eq!(world.now - start, 4 * TRIP, "two round trips: the handshake's, and one for SCTP");
+}
+
+#[test]
+fn the_first_words_of_sctp_do_not_make_an_edge_an_amplifier() {
+    let mut world = World::new();
+    let mut hello = Vec::new();
+    world.client.transmit(world.now, &mut Each(|datagram: &[u8]| hello = datagram.to_vec()));
+    let (mut sent, mut count, mut now) = (0, 0, world.now);
+    world.server.handle(&mut hello.clone(), now);
+    for _ in 0..40 {
+        world
+            .server
+            .transmit(now, &mut Each(|datagram: &[u8]| (sent, count) = (sent + datagram.len(), count + 1)));
+        now += Duration::from_millis(250);
+        world.server.handle_timeout(now);
+    }
+    assert!(
+        count > 3 && sent > 2 * hello.len() && sent <= 3 * hello.len(),
+        "{sent} in {count} for {}",
+        hello.len()
+    );
+    assert!(!world.server.is_proven());
+}
+
 #[test]
 fn a_handshake_survives_the_loss_of_every_third_datagram() {
     for phase in 0..3 {

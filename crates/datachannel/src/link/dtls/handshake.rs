@@ -14,7 +14,7 @@ use dimpl::{Config, Output, ProtocolVersion};
 use millstream_model::Fingerprint;
 
 use super::{
-    DATAGRAM_BYTES, Ended, FLIGHT_INTERVAL, FLIGHT_REPEATS, Open, Setup,
+    DATAGRAM_BYTES, Ended, FLIGHT_INTERVAL, FLIGHT_REPEATS, Open, SealError, Setup,
     budget::Budget,
     dtls12::{self, keys::Keys},
     dtls13::{
@@ -85,6 +85,9 @@ pub(super) struct Handshake {
     sent: Sent,
     peer: Option<Fingerprint>,
     secrets: Secrets,
+    /// The server's of DTLS 1.3, which may speak as soon as its flight is made: half a round trip before it knows to whom
+    /// (RFC 8446 §4.4.4).
+    sealer: Option<dtls13::record::Sealer>,
     wake: Option<Instant>,
     is_connected: bool,
 }
@@ -155,6 +158,7 @@ impl Handshake {
             sent: Sent::default(),
             peer: None,
             secrets: Secrets::default(),
+            sealer: None,
             wake: None,
             is_connected: false,
         }
@@ -234,6 +238,32 @@ impl Handshake {
         }
     }
 
+    /// Whether [`Handshake::seal`] has keys.
+    pub(super) const fn may_seal(&self) -> bool {
+        self.sealer.is_some()
+    }
+
+    /// Seals what the server says before the client's Finished, if the client's address may be sent so much: else it is
+    /// as if lost. See [`Dtls::seal`](super::Dtls::seal).
+    pub(super) fn seal(
+        &mut self,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<bool, SealError> {
+        let Self { sealer: Some(sealer), budget, held, .. } = self else { return Err(SealError::NotOpen) };
+        // Nothing goes before the flight, without which it would be of no use.
+        if !held.is_empty() {
+            return Ok(false);
+        }
+        let start = out.len();
+        let may_leave =
+            sealer.seal(APPLICATION_DATA, Place::Last, out, write)? && budget.take(out.len() - start);
+        if !may_leave {
+            out.truncate(start);
+        }
+        Ok(may_leave)
+    }
+
     /// Makes a datagram with a ClientHello so long that the server may answer it at once (RFC 9000 §8.1 pads for the
     /// same reason): with a record of an epoch that never comes, which every server drops.
     fn pad(datagram: &mut Vec<u8>) {
@@ -301,9 +331,12 @@ impl Handshake {
             }
         }
         let message = messages::message_number(&parts.last()?.1)?.checked_add(1)?;
-        let mut sealer = dtls13::record::Sealer::new(ours.key()?, APPLICATION_EPOCH, 0);
+        let mut sealer = match self.sealer.take() {
+            Some(sealer) => sealer,
+            None => dtls13::record::Sealer::new(ours.key()?, APPLICATION_EPOCH, 0),
+        };
         let rest = if self.is_server {
-            // The engine's ACK goes out as a record of ours, the first.
+            // The engine's ACK goes out as a record of ours: what it sealed has a number that is ours to use.
             let mut opener = dtls13::record::Opener::new(ours.key()?, APPLICATION_EPOCH);
             let mut ack = self.sent.application.take()?;
             let Opened { kind, body, .. } = opener.open(&mut ack)?;
@@ -328,6 +361,12 @@ impl Handshake {
         provider::take_secrets();
         let outcome = act(engine);
         self.secrets.merge(provider::take_secrets());
+        if let [_, Some(ours)] = &self.secrets.application
+            && self.is_server
+            && self.sealer.is_none()
+        {
+            self.sealer = ours.key().map(|key| dtls13::record::Sealer::new(key, APPLICATION_EPOCH, 0));
+        }
         let mut buffer = vec![0; DATAGRAM_BYTES];
         loop {
             let length = buffer.len();

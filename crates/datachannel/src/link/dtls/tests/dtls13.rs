@@ -89,6 +89,34 @@ fn the_client_speaks_behind_its_finished_and_is_heard_even_when_it_is_overtaken(
 }
 
 #[test]
+fn the_server_speaks_behind_its_flight_and_is_heard_even_when_it_is_overtaken() {
+    for is_overtaken in [false, true] {
+        let mut world = World::of(Dtls13, Dtls13);
+        assert_eq!(world.server.seal(&mut Vec::new(), |out| out.push(1)), Err(SealError::NotOpen));
+        world.transmit(&|_| 1);
+        let (_, _, hello) = world.wire.pop_front().unwrap();
+        world.arrive(true, hello);
+        assert_eq!(world.server.seal(&mut Vec::new(), |_| panic!("before its flight")), Ok(false));
+        world.transmit(&|_| 1);
+        assert_eq!(
+            (world.server.sealing(), world.server.version(), world.server.peer()),
+            (Some(Dtls13), None, None)
+        );
+        let early = world.say(false, b"early");
+        let (_, _, flight) = world.wire.pop_back().unwrap();
+        for datagram in if is_overtaken { [early.clone(), flight] } else { [flight, early.clone()] } {
+            world.arrive(false, datagram);
+        }
+        assert_eq!(world.heard, [(false, b"early".to_vec())]);
+        // Its numbers go on behind what it has said.
+        assert!(world.open(&|_| 1));
+        settle(&mut world, &|_| 1);
+        converse(&mut world, &|_| 1, 3);
+        assert!(!world.arrive(false, early), "a replay");
+    }
+}
+
+#[test]
 fn the_servers_flight_may_overtake_its_own_beginning() {
     // With a certificate so long that the flight has two datagrams, the second comes first.
     let mut world = World::of(Dtls13, Dtls13);
