@@ -296,7 +296,8 @@ mod tests {
         }
         assert_eq!(dial.others, [], "none of these is of use");
         dial.or_at(real.socket);
-        let (viewer, _edge) = tokio::join!(dial.connect(), listener.accept());
+        let opening = async { tokio::join!(dial.connect(), listener.accept()) };
+        let (viewer, _edge) = tokio::time::timeout(Duration::from_secs(20), opening).await.expect("it opens");
         assert_eq!(viewer.unwrap().remote_addr(), real.socket);
     }
 }

@@ -37,35 +37,49 @@ pub(super) async fn keep(
     let _ = inputs.send(Input::EdgeClosed { edge }).await;
 }
 
-/// By the first of its addresses that leads there.
+/// By whichever of its addresses leads there.
 async fn open(edge: EdgeId, way: Way) -> Option<Connection> {
-    let Way { address, certificate, tracker } = way;
-    let EdgeAddress { sockets, ufrag, password, fingerprint, behind_nat, stun } = address;
-    for socket in sockets {
-        let address = Address { socket, ufrag: ufrag.clone(), password: password.clone(), fingerprint };
-        let config = dial::Config { certificate: Some(certificate.clone()), ..dial::Config::default() };
-        let opened = if behind_nat {
-            meet(edge, &address, config, &stun, &tracker).await
+    let Way { address: at, certificate, tracker } = way;
+    let config = dial::Config { certificate: Some(certificate), ..dial::Config::default() };
+    let families = if at.behind_nat { families(&at.sockets) } else { vec![at.sockets.clone()] };
+    for sockets in families {
+        let Some((first, others)) = sockets.split_first() else { continue };
+        let EdgeAddress { ufrag, password, fingerprint, .. } = at.clone();
+        let address = Address { socket: *first, ufrag, password, fingerprint };
+        let opened = if at.behind_nat {
+            meet(edge, &address, others, config.clone(), &at.stun, &tracker).await
         } else {
-            millstream_datachannel::dial(&address, config).await
+            dial::any(&address, others, config.clone()).await
         };
         match opened {
             Ok(connection) => return Some(connection),
-            Err(error) => tracing::debug!(%edge, %socket, "edge: {error}"),
+            Err(error) => tracing::debug!(%edge, ?sockets, "edge: {error}"),
         }
     }
     None
+}
+
+/// Addresses of IPv4 and of IPv6 apart: whoever is let in is so at one port, and that has one family.
+fn families(sockets: &[SocketAddr]) -> Vec<Vec<SocketAddr>> {
+    let (mut first, mut other) = (Vec::new(), Vec::new());
+    for socket in sockets {
+        let is_other = sockets.first().is_some_and(|best| best.is_ipv4() != socket.is_ipv4());
+        if is_other { &mut other } else { &mut first }.push(*socket);
+    }
+    vec![first, other]
 }
 
 /// Tells an edge behind NAT where we are, so that it lets us in, and connects.
 async fn meet(
     edge: EdgeId,
     address: &Address,
+    others: &[SocketAddr],
     config: dial::Config,
     stun: &[String],
     tracker: &mpsc::Sender<FromViewer>,
 ) -> Result<Connection, dial::Error> {
     let mut dial = Dial::prepare(address, config)?;
+    others.iter().for_each(|socket| dial.or_at(*socket));
     let said = dial.candidates()?;
     // In the same network, or without NAT on this side, that is enough.
     signal(edge, &said, tracker);
@@ -125,5 +139,20 @@ async fn talk(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_family_of_the_best_address_goes_first() {
+        let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let (one, other) = (at("203.0.113.7:1"), at("192.168.1.2:1"));
+        let (ipv6, own) = (at("[2001:db8::7]:1"), at("[fd00::7]:1"));
+        assert_eq!(families(&[one, ipv6, other]), [vec![one, other], vec![ipv6]]);
+        assert_eq!(families(&[ipv6, one, own]), [vec![ipv6, own], vec![one]]);
+        assert_eq!(families(&[one]), [vec![one], vec![]]);
     }
 }
