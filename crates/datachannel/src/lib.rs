@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! UDP ─ demux ─┬─ stun ── the ICE agent: who may connect, where a peer is now
-//!              └─ link ── DTLS 1.2, `millstream_sctp`, two data channels for one peer
+//!              └─ link ── DTLS 1.3 or 1.2, `millstream_sctp`, two data channels for one peer
 //!                  └── Connection: what the rest of Millstream holds
 //! ```
 //!
