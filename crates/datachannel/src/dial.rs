@@ -279,8 +279,10 @@ const fn unspecified(towards: SocketAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::{Listener, listen};
+    use crate::{Channel, Listener, listen};
 
     #[tokio::test]
     async fn an_edge_is_found_at_whichever_of_its_addresses_answers() {
@@ -299,5 +301,40 @@ mod tests {
         let opening = async { tokio::join!(dial.connect(), listener.accept()) };
         let (viewer, _edge) = tokio::time::timeout(Duration::from_secs(20), opening).await.expect("it opens");
         assert_eq!(viewer.unwrap().remote_addr(), real.socket);
+    }
+
+    /// Checks that were sent elsewhere may come after the edge was found, and must not call it away from there.
+    #[tokio::test]
+    async fn a_check_that_comes_late_by_another_way_does_not_move_the_edge() {
+        let certificate = Certificate::generate().unwrap();
+        let bound = listen::Config::new("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
+        let mut listener = Listener::bind(bound).unwrap();
+        let real = listener.address().clone();
+        let detour = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = Address { socket: detour.local_addr().unwrap(), ..real };
+        let edge_at = real.socket;
+        let delaying = tokio::spawn(async move {
+            let mut datagram = [0; 2_048];
+            while let Ok((length, from)) = detour.recv_from(&mut datagram).await {
+                if from != edge_at {
+                    // waits because it is a long way
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    detour.send_to(&datagram[..length], edge_at).await.unwrap();
+                }
+            }
+        });
+        let mut dial = Dial::prepare(&address, Config::default()).unwrap();
+        dial.or_at(edge_at);
+        let opening = async { tokio::join!(dial.connect(), listener.accept()) };
+        let (viewer, edge) = tokio::time::timeout(Duration::from_secs(20), opening).await.expect("it opens");
+        let (viewer, edge) = (viewer.unwrap(), edge.unwrap());
+        // waits because the checks by the detour must have come
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        edge.send(Channel::Control, Bytes::from_static(b"here?")).await.unwrap();
+        // The next check that is nominated would call it back.
+        let patience = driver::CONSENT_INTERVAL - Duration::from_secs(1);
+        let heard = tokio::time::timeout(patience, viewer.recv()).await.expect("it is where it was found");
+        assert_eq!(heard.unwrap().bytes, b"here?"[..]);
+        delaying.abort();
     }
 }

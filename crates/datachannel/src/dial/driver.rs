@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Between checks of an open connection. Browsers use 2.5 s; NAT bindings live 30 s and more.
-const CONSENT_INTERVAL: Duration = Duration::from_millis(2_500);
+pub(super) const CONSENT_INTERVAL: Duration = Duration::from_millis(2_500);
 
 /// After the network has refused a datagram, the next check, to be sure.
 const REFUSAL_INTERVAL: Duration = Duration::from_millis(300);
@@ -226,6 +226,8 @@ impl Driver {
             if self.session.is_none() {
                 let link = Link::client(&self.setup, self.address.fingerprint, self.entropy, now);
                 self.session = Some(Session::new(link));
+                // To nominate it.
+                self.check_at = now;
             }
         }
     }
@@ -264,7 +266,9 @@ impl Driver {
             // A host candidate's (RFC 8445 §5.1.2.1); with one candidate it orders nothing.
             priority: 0x7E00_01FF,
             tie_breaker: self.tie_breaker,
-            use_candidate: true,
+            // Not before one has answered (RFC 8445 §8.1.1): the edge goes where it is nominated to, also by a check that comes
+            // late by another way.
+            use_candidate: self.session.is_some(),
         };
         let request = stun::request(&check, &self.address.password);
         self.outbox.push(&self.socket, path, None, &request);
