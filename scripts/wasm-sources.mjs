@@ -39,8 +39,11 @@ function sourcesHash() {
     for (const file of [join(folder, 'Cargo.toml'), ...filesBelow(join(folder, 'src'))]) {
       inputs.set(file, read(file));
     }
-    // Tests' own dependencies do not reach the module.
-    const built = (section) => /(^|\.)(build-)?dependencies$/.test(section) && section !== 'workspace.dependencies';
+    // Tests' own dependencies do not reach the module, nor do those of programs alone.
+    const built = (section) =>
+      /(^|\.)(build-)?dependencies$/.test(section) &&
+      section !== 'workspace.dependencies' &&
+      !section.includes('not(target_family = "wasm")');
     for (const [alias, line] of dependencies(manifest, built)) {
       const root = /workspace\s*=\s*true/.test(line) ? workspace.get(alias) : undefined;
       if (root !== undefined) inputs.set(`Cargo.toml ${alias}`, root);
