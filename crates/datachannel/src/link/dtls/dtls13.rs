@@ -96,9 +96,13 @@ impl Repetitions {
         Self { secret, seen, until: now + REPETITIONS_FOR }
     }
 
-    /// The number of a record that is the client's and new. The keys are made each time: it is rare, and they are large.
-    fn open(&mut self, record: &mut [u8]) -> Option<u64> {
-        let Opened { number, kind, .. } = Opener::new(self.secret.key()?, HANDSHAKE_EPOCH).open(record)?;
+    /// The number of a record that is the client's and new. `opener` is made when it is needed first: it is rare, and
+    /// large, and costs more than a forgery does.
+    fn open(&mut self, record: &mut [u8], opener: &mut Option<Opener>) -> Option<u64> {
+        if opener.is_none() {
+            *opener = Some(Opener::new(self.secret.key()?, HANDSHAKE_EPOCH));
+        }
+        let Opened { number, kind, .. } = opener.as_mut()?.open(record)?;
         let bit = bit(number).filter(|bit| self.seen & bit == 0 && kind == HANDSHAKE)?;
         self.seen |= bit;
         Some(number)
@@ -158,6 +162,7 @@ impl Open {
     ) -> Arrived {
         let mut arrived = Arrived::default();
         let mut acknowledged = Vec::new();
+        let mut of_handshake = None;
         for record in records::each_mut(datagram) {
             let Some(first) = record.first() else { continue };
             if !records::is_sealed(*first) {
@@ -167,7 +172,7 @@ impl Open {
                 _ if self.opener.is_of(record) => (true, &mut self.opener),
                 Some((previous, _)) if previous.is_of(record) => (false, &mut **previous),
                 _ => {
-                    let number = self.repetition(record, now);
+                    let number = self.repetition(record, now, &mut of_handshake);
                     arrived.is_authentic |= number.is_some();
                     acknowledged.extend(number.map(|number| (HANDSHAKE_EPOCH, number)));
                     continue;
@@ -273,13 +278,13 @@ impl Open {
     }
 
     /// The number of a record of the handshake's epoch, if it repeats the client's last flight.
-    fn repetition(&mut self, record: &mut [u8], now: Instant) -> Option<u64> {
+    fn repetition(&mut self, record: &mut [u8], now: Instant, opener: &mut Option<Opener>) -> Option<u64> {
         let Rest::Repetitions(repetitions) = &mut self.rest else { return None };
         if now > repetitions.until {
             self.rest = Rest::Nothing;
             return None;
         }
-        repetitions.open(record)
+        repetitions.open(record, opener)
     }
 
     /// The peer has these records of ours.
