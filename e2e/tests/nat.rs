@@ -156,9 +156,12 @@ fn a_viewer_without_a_screen_comes_through_two_nats_too() {
     let stack = &world.apart.stack;
     let mut watch = Watch::new(&stack.ready.tracker, "show", 20);
     watch.viewers = 2;
+    let pressure = Pressure::begin();
     let viewers = world.viewer_home.space.within(|| watch.start(stack.folder())?.report()).unwrap();
+    eprintln!("{viewers:?}\n{pressure}");
     assert!(viewers.bytes.edge > viewers.bytes.origin, "{viewers:?}");
     assert_eq!(viewers.pieces.rejected, 0, "{viewers:?}");
+    assert_eq!(viewers.stalls.count, 0, "{pressure}: {viewers:?}");
 }
 
 #[test]
