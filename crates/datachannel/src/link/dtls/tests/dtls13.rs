@@ -108,9 +108,10 @@ fn the_server_speaks_behind_its_flight_and_is_heard_even_when_it_is_overtaken() 
             world.arrive(false, datagram);
         }
         assert_eq!(world.heard, [(false, b"early".to_vec())]);
-        // Its numbers go on behind what it has said.
+        // Its numbers go on behind what it has said, or its ACK would be taken for a replay of that.
         assert!(world.open(&|_| 1));
         settle(&mut world, &|_| 1);
+        assert_eq!(world.sent.len(), 5, "nothing was sent again");
         converse(&mut world, &|_| 1, 3);
         assert!(!world.arrive(false, early), "a replay");
     }
@@ -153,6 +154,12 @@ fn a_lost_acknowledgement_is_given_again_to_whoever_proves_to_need_it() {
     settle(&mut world, &|_| 1);
     assert_eq!(world.sent.len(), count + 2, "its flight, and the ACK");
     assert_eq!(world.client.next_timeout(), None);
+    // A stranger has overheard the repetition, too.
+    for (is_client, datagram) in world.sent.clone() {
+        assert!(!is_client || !world.arrive(true, datagram));
+    }
+    world.transmit(&|_| 0);
+    assert_eq!(world.sent.len(), count + 2, "a stranger was answered");
     converse(&mut world, &|_| 1, 3);
 }
 
@@ -164,6 +171,8 @@ fn a_flight_that_nobody_acknowledges_is_given_up_and_what_is_open_stays_open() {
     settle(&mut world, &|_| 0);
     let flights = world.sent.iter().filter(|(is_client, datagram)| *is_client && datagram[0] == 0x2E).count();
     assert_eq!(flights, 9);
+    let datagrams: BTreeSet<_> = world.sent.iter().map(|(_, datagram)| datagram).collect();
+    assert_eq!(datagrams.len(), world.sent.len(), "the same text under the same number");
     assert_eq!((world.client.next_timeout(), world.client.ended()), (None, None));
 }
 
@@ -341,6 +350,22 @@ fn an_unproved_client_gets_no_more_than_three_times_what_it_has_sent() {
         assert!(sent <= 3 * received, "{sent} for {received}");
     }
     assert!(sent > 0 && !world.server.is_proven());
+}
+
+#[test]
+fn what_the_server_says_early_counts_towards_what_it_may_send() {
+    let mut world = World::of(Dtls13, Dtls13);
+    world.transmit(&|_| 0);
+    let hello = world.sent[0].1.clone();
+    world.arrive(true, hello.clone());
+    let mut sent = 0;
+    world.server.transmit(&mut |datagram| sent += datagram.len());
+    let mut words = Vec::new();
+    while world.server.seal(&mut words, |out| out.extend([7; 100])).unwrap() {
+        assert!(sent + words.len() <= 3 * hello.len());
+    }
+    assert!(sent + words.len() + 120 > 3 * hello.len(), "so much is allowed");
+    assert_eq!(words.len() % 120, 0, "nothing is left of what was refused");
 }
 
 #[test]
