@@ -1,3 +1,5 @@
+//! Records of DTLS 1.3: their layout by hand from the standard, every form, and what must not open.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
