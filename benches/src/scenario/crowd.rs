@@ -100,7 +100,9 @@ fn step(bench: &Bench, viewers: u32, window: Duration) -> anyhow::Result<Step> {
     let apart = Stack::apart()?;
     let stack = &apart.stack;
     let viewers_max = (viewers + 10).to_string();
-    let edge = stack.edge_with("edge", &[("cores", "1"), ("viewers_max", &viewers_max)])?;
+    // The tracker gives an edge as many viewers as its line carries; loopback carries them all.
+    let settings = [("cores", "1"), ("viewers_max", viewers_max.as_str()), ("capacity", "10000000000")];
+    let edge = stack.edge_with("edge", &settings)?;
     hold_to_one_processor(&edge)?;
     let created = stack.create(STREAM)?;
     let tap = Tap::start(apart.packager.said("rtmp")?.parse()?)?;

@@ -2,10 +2,11 @@
 //!
 //! Measured on bursts (a part's bytes over the time from its record to its last piece), never on loader time, which
 //! a local store makes meaningless. A part that waited behind others on a full line is measured from the end of the
-//! one before it: the wait says nothing about the line. Two moving averages of different memory, the lower one counts:
-//! a drop is believed at once, when two bursts in a row show it (a single one may have lost a packet), a rise after a
-//! while. They run on a scale of ratios: on one of rates, a fast line's past would hide for seconds that it has become a
-//! slow one, and one late burst would count as much as ten timely ones.
+//! one before it: the wait says nothing about the line. Of three bursts in a row the middle one is believed: a single
+//! slow one may have lost a packet, and a single fast one was read by a page that had stood still while it came. Two
+//! moving averages of different memory, the lower one counts: a drop is believed at once, a rise after a while. They run
+//! on a scale of ratios: on one of rates, a fast line's past would hide for seconds that it has become a slow one, and
+//! one late burst would count as much as ten timely ones.
 
 use millstream_model::{BitRate, Instant};
 
@@ -41,8 +42,8 @@ const FRACTION: u32 = 16;
 pub(crate) struct Estimate {
     /// On the scale of ratios.
     averages: Option<(u64, u64)>,
-    /// The last burst, on the same scale.
-    last: u64,
+    /// The two bursts before, on the same scale.
+    before: [u64; 2],
     arrived: u64,
     ended: Instant,
 }
@@ -76,24 +77,32 @@ impl Estimate {
             return;
         }
         let rate = bytes.saturating_mul(8_000_000) / micros.max(BURST_US_MIN);
-        if bytes < BURST_BYTES_MIN && rate <= self.rate().0 {
+        let known = self.rate().0;
+        let is_slow_crumb = bytes < BURST_BYTES_MIN && rate <= known;
+        let burst = level(if is_slow_crumb { known } else { rate });
+        let Some((fast, slow)) = self.averages else {
+            if !is_slow_crumb {
+                (self.averages, self.before) = (Some((burst, burst)), [burst; 2]);
+            }
+            return;
+        };
+        let [older, last] = self.before;
+        self.before = [last, burst];
+        if is_slow_crumb {
             return;
         }
-        let burst = level(rate);
-        let level = burst.max(self.last);
-        self.last = burst;
-        self.averages = Some(match self.averages {
-            None => (level, level),
-            Some((fast, slow)) => {
-                let weight = if level < fast { FALL } else { FAST };
-                (blend(fast, level, weight), blend(slow, level, SLOW))
-            }
-        });
+        let level = middle(older, last, burst);
+        let weight = if level < fast { FALL } else { FAST };
+        self.averages = Some((blend(fast, level, weight), blend(slow, level, SLOW)));
     }
 
     pub(crate) fn rate(&self) -> BitRate {
         BitRate(self.averages.map_or(START, |(fast, slow)| rate_at(fast.min(slow))))
     }
+}
+
+fn middle(a: u64, b: u64, c: u64) -> u64 {
+    a.max(b).min(a.min(b).max(c))
 }
 
 fn blend(old: u64, new: u64, weight: u64) -> u64 {
@@ -201,6 +210,21 @@ mod tests {
         }
         let rate = estimate.rate().0;
         assert!((650_000..750_000).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn a_page_that_stood_still_for_a_moment_does_not_make_the_line_faster() {
+        for bytes in [6_000, 30_000] {
+            let mut estimate = Estimate::default();
+            estimate.burst(87_500, SECOND);
+            for part in 0..40 {
+                // Every fourth was whole before anybody looked.
+                let micros = if part % 4 == 0 { 0 } else { bytes * 8_000_000 / 700_000 };
+                estimate.burst(bytes, micros);
+            }
+            let rate = estimate.rate().0;
+            assert!((650_000..750_000).contains(&rate), "{rate} by parts of {bytes}");
+        }
     }
 
     #[test]

@@ -80,8 +80,11 @@ impl Credit {
                 .ok();
         }
         // One message is always taken when nothing is held.
-        self.limit.store(limit.clamp(1, self.max), Ordering::Relaxed);
-        if self.held() < limit {
+        let limit = limit.clamp(1, self.max);
+        self.limit.store(limit, Ordering::Relaxed);
+        // Who waits is woken once there is room for any message, not for each packet that is acknowledged.
+        let held = self.held();
+        if held < limit && held + charge(super::MESSAGE_BYTES_MAX) <= self.max {
             self.room.notify_waiters();
         }
     }
@@ -100,6 +103,7 @@ pub(super) const fn charge(bytes: usize) -> usize {
 mod tests {
     use std::{
         pin::pin,
+        sync::Arc,
         task::{Context, Poll, Waker},
     };
 
@@ -131,6 +135,32 @@ mod tests {
         assert_eq!(credit.try_take(1), Err(Refusal::Full));
         credit.settle(2, 69_000, 10_000);
         credit.try_take(1).unwrap();
+    }
+
+    #[test]
+    fn who_waits_is_not_woken_before_there_is_room() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let whole = crate::MESSAGE_BYTES_MAX;
+        let credit = Credit::new(2 * charge(whole));
+        credit.try_take(whole).unwrap();
+        credit.try_take(whole).unwrap();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut third = pin!(credit.take(whole));
+        assert!(third.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // A packet after the other is acknowledged.
+        for _ in 0..whole / 1_200 {
+            credit.settle(0, 1_200, usize::MAX);
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        credit.settle(1, whole % 1_200, usize::MAX);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(third.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(())));
     }
 
     #[test]
