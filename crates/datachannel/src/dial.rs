@@ -313,10 +313,13 @@ mod tests {
         let detour = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = Address { socket: detour.local_addr().unwrap(), ..real };
         let edge_at = real.socket;
+        let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let delaying = tokio::spawn(async move {
             let mut datagram = [0; 2_048];
             while let Ok((length, from)) = detour.recv_from(&mut datagram).await {
-                if from != edge_at {
+                if from == edge_at {
+                    let _ = answered.send(());
+                } else {
                     // waits because it is a long way
                     tokio::time::sleep(Duration::from_millis(300)).await;
                     detour.send_to(&datagram[..length], edge_at).await.unwrap();
@@ -328,8 +331,8 @@ mod tests {
         let opening = async { tokio::join!(dial.connect(), listener.accept()) };
         let (viewer, edge) = tokio::time::timeout(Duration::from_secs(20), opening).await.expect("it opens");
         let (viewer, edge) = (viewer.unwrap(), edge.unwrap());
-        // waits because the checks by the detour must have come
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let late = tokio::time::timeout(Duration::from_secs(20), answers.recv()).await;
+        assert_eq!(late.expect("the edge answers by the detour"), Some(()));
         edge.send(Channel::Control, Bytes::from_static(b"here?")).await.unwrap();
         // The next check that is nominated would call it back.
         let patience = driver::CONSENT_INTERVAL - Duration::from_secs(1);

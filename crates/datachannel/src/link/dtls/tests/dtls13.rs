@@ -2,10 +2,24 @@
 
 use super::*;
 use crate::link::dtls::dtls13::{
-    APPLICATION_EPOCH, OVERTAKEN_MAX,
+    APPLICATION_EPOCH, OVERTAKEN_MAX, Open as OpenConnection,
     keys::Secret,
     record::{Place, Sealer},
 };
+
+/// An end whose handshake is through.
+fn open(end: &mut Dtls) -> &mut OpenConnection {
+    let Stage::Open(Open::Dtls13(open)) = &mut end.stage else { panic!("not open") };
+    open
+}
+
+/// A datagram in which `end` says a handshake message that we would not.
+fn handshake_record(end: &mut Dtls, message: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    let text = |out: &mut Vec<u8>| out.extend_from_slice(message);
+    open(end).sealer().seal(records::HANDSHAKE, Place::Last, &mut datagram, text).unwrap();
+    datagram
+}
 
 /// Runs on until nothing is due.
 fn settle(world: &mut World, fate: Fate<'_>) {
@@ -247,8 +261,9 @@ fn records_that_a_new_key_has_overtaken_are_heard_for_a_while() {
 /// One end changes its key.
 fn update(world: &mut World, is_client: bool) {
     let end = if is_client { &mut world.client } else { &mut world.server };
-    let Stage::Open(Open::Dtls13(open)) = &mut end.stage else { panic!("not open") };
-    open.update_now(world.now, &mut end.pending);
+    let mut update = Vec::new();
+    open(end).update_now(world.now, &mut update);
+    end.pending.append(&mut update);
     settle(world, &|_| 1);
 }
 
@@ -256,10 +271,7 @@ fn update(world: &mut World, is_client: bool) {
 fn a_key_that_the_peer_asks_for_is_changed() {
     let mut world = updating(1 << 20, 1 << 20);
     // A peer that asks, as other implementations do.
-    let Stage::Open(Open::Dtls13(open)) = &mut world.client.stage else { panic!("not open") };
-    let mut datagram = Vec::new();
-    let asked = [24, 0, 0, 1, 0, 5, 0, 0, 0, 0, 0, 1, 1];
-    open.sealer().seal(records::HANDSHAKE, Place::Last, &mut datagram, |out| out.extend(asked)).unwrap();
+    let datagram = handshake_record(&mut world.client, &[24, 0, 0, 1, 0, 5, 0, 0, 0, 0, 0, 1, 1]);
     assert!(world.arrive(true, datagram));
     let (before, count) = (epochs(&mut world), world.sent.len());
     settle(&mut world, &|_| 1);
@@ -283,11 +295,7 @@ fn a_message_that_has_no_place_ends_the_connection() {
         } else {
             (&mut world.server, &mut world.client)
         };
-        let Stage::Open(Open::Dtls13(open)) = &mut from.stage else { panic!("not open") };
-        let mut datagram = Vec::new();
-        open.sealer()
-            .seal(records::HANDSHAKE, Place::Last, &mut datagram, |out| out.extend(message))
-            .unwrap();
+        let mut datagram = handshake_record(from, message);
         to.handle(&mut datagram, world.now, &mut |_| {});
         assert!(matches!(to.ended(), Some(Ended::Misbehaviour(_))), "{message:?}");
     }
@@ -297,10 +305,7 @@ fn a_message_that_has_no_place_ends_the_connection() {
 fn a_ticket_is_acknowledged_and_left() {
     let mut world = World::opened(Dtls13);
     settle(&mut world, &|_| 1);
-    let Stage::Open(Open::Dtls13(open)) = &mut world.server.stage else { panic!("not open") };
-    let mut datagram = Vec::new();
-    let ticket = [4, 0, 0, 9, 0, 6, 0, 0, 0, 0, 0, 2, 1, 1];
-    open.sealer().seal(records::HANDSHAKE, Place::Last, &mut datagram, |out| out.extend(ticket)).unwrap();
+    let datagram = handshake_record(&mut world.server, &[4, 0, 0, 9, 0, 6, 0, 0, 0, 0, 0, 2, 1, 1]);
     let count = world.sent.len();
     assert!(world.arrive(false, datagram));
     world.transmit(&|_| 1);
@@ -312,10 +317,12 @@ fn a_ticket_is_acknowledged_and_left() {
 fn several_records_and_paddings_and_short_numbers_are_heard() {
     let mut world = World::opened(Dtls13);
     settle(&mut world, &|_| 1);
-    let Stage::Open(Open::Dtls13(open)) = &mut world.client.stage else { panic!("not open") };
     let mut datagram = Vec::new();
     for (place, text) in [(Place::Before, b"one"), (Place::Before, b"two"), (Place::Last, b"end")] {
-        open.sealer().seal(23, place, &mut datagram, |out| out.extend_from_slice(text)).unwrap();
+        open(&mut world.client)
+            .sealer()
+            .seal(23, place, &mut datagram, |out| out.extend_from_slice(text))
+            .unwrap();
     }
     assert!(world.arrive(true, datagram));
     assert_eq!(world.heard.iter().map(|(_, text)| &text[..]).collect::<Vec<_>>(), [b"one", b"two", b"end"]);
