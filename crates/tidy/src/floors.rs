@@ -35,6 +35,7 @@ pub const HOUSE: &[(&str, Place)] = &[
     ("millstream-netsim", Place::Only(&["millstream-model"])),
     ("millstream-service", Place::Only(&["millstream-model"])),
     ("millstream-datachannel", Place::Only(&["millstream-model", "millstream-sctp"])),
+    ("millstream-pipeline", Place::Only(&["millstream-model", "millstream-segmenter"])),
     ("millstream-swarm-wasm", Place::Only(&["millstream-model", "millstream-wire", "millstream-swarm"])),
     ("millstream-tidy", Place::Only(&[])),
     ("millstream-packager", Place::Program),
