@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     gate::{Gate, Judge, Local, Tracker},
-    ingest::Server,
+    ingest::{Publishes, Reception, Server},
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
     pipeline::{Pipelines, Straight},
@@ -43,7 +43,8 @@ const SESSIONS_SHOWN: usize = 100;
 pub struct Packager {
     config: Config,
     tasks: Tasks,
-    ingest: Server<Arc<Gate>>,
+    rtmp: Server<Arc<Gate>>,
+    publishes: Publishes,
     gate: Arc<Gate>,
     streams: Arc<Streams>,
     origin: Origin,
@@ -107,7 +108,8 @@ impl Packager {
         if let Some(tracker) = gate.tracker() {
             tracker.origin_is(origin_url.clone());
         }
-        let ingest = Server::bind(config.rtmp.clone(), Arc::clone(&gate)).await?;
+        let (reception, publishes) = Reception::new(Arc::clone(&gate));
+        let rtmp = Server::bind(config.rtmp.clone(), reception).await?;
 
         let tasks = Tasks::new();
         let means = Means {
@@ -132,13 +134,14 @@ impl Packager {
             tasks.drain(),
         );
         let addresses =
-            Addresses { rtmp: ingest.local_addr(), origin: origin_address, origin_url, ops: ops.address() };
+            Addresses { rtmp: rtmp.local_addr(), origin: origin_address, origin_url, ops: ops.address() };
         gauges(&ops, &streams, &origin)?;
         let key = key.public();
         Ok(Self {
             config,
             tasks,
-            ingest,
+            rtmp,
+            publishes,
             gate,
             streams,
             origin,
@@ -177,7 +180,9 @@ impl Packager {
     /// # Errors
     /// When it cannot go on, drained all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Lost> {
-        let Self { config, tasks, mut ingest, gate, streams, origin, metrics, clock, addresses, .. } = self;
+        let Self {
+            config, tasks, rtmp, mut publishes, gate, streams, origin, metrics, clock, addresses, ..
+        } = self;
         let ready = self.ops.gate("origin", "starting");
         let status =
             Status { addresses: addresses.clone(), streams: Arc::clone(&streams), origin: origin.clone() };
@@ -208,8 +213,8 @@ impl Packager {
                 () = &mut shutdown => break Ok(()),
                 _ = tidy.tick() => gate.forget_unused(clock.now(), |stream| streams.get(stream).is_some()),
                 lost = tasks.lost() => break Err(lost),
-                publish = ingest.publish() => {
-                    let Some(publish) = publish else { break Err(Lost("rtmp ingest".into())) };
+                publish = publishes.next() => {
+                    let Some(publish) = publish else { break Err(Lost("ingest".into())) };
                     match gate.permission(&publish.stream) {
                         Some(permission) => streams.take(publish, permission),
                         // Forgotten between the question and here; the publisher ends and asks again.
@@ -221,7 +226,7 @@ impl Packager {
         let grace = Duration::from_millis(config.grace_ms);
         tasks.begin_drain();
         // Both at a time: publishers' last parts are still served.
-        tokio::join!(ingest.shutdown(grace), tasks.shutdown(grace));
+        tokio::join!(rtmp.shutdown(grace), tasks.shutdown(grace));
         outcome
     }
 }

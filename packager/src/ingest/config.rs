@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{conversation::READ_BYTES, events};
+use super::{Terms, conversation::READ_BYTES, events};
 
 millstream_service::settings! {
     /// RTMP ingest: where publishers push to.
@@ -51,8 +51,11 @@ impl Config {
         Duration::from_millis(self.idle_timeout_ms)
     }
 
-    pub(super) fn admit_timeout(&self) -> Duration {
-        Duration::from_millis(self.admit_timeout_ms)
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            patience: Duration::from_millis(self.admit_timeout_ms),
+            queue_bytes_max: self.queue_bytes_max,
+        }
     }
 }
 

@@ -16,12 +16,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{sleep_until, timeout},
 };
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
-    Event, Gate, Gone, Publish, Refusal,
-    events::{self, Queue},
-    live::Slot,
+    Event, Gate, Gone,
+    reception::{Seated, Source},
     seat::Seat,
     server::Door,
 };
@@ -77,11 +76,7 @@ pub(super) async fn run<S, G>(
     // Everything but the socket is given back before the farewell: a publisher may be waiting to take over.
     drop((core, held));
     match publisher {
-        Some(Publisher { slot, queue }) => {
-            info!(stream = %slot.stream(), reason = %gone, "publisher gone");
-            drop(slot);
-            queue.end(gone.clone());
-        }
+        Some(publisher) => publisher.end(gone.clone()),
         None => debug!(reason = %gone, "connection ended"),
     }
     match gone {
@@ -105,12 +100,7 @@ struct Conversation<S, G> {
     held: Held<G>,
     seat: Seat,
     read: BytesMut,
-    publisher: Option<Publisher>,
-}
-
-struct Publisher {
-    slot: Slot,
-    queue: Queue,
+    publisher: Option<Seated>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
@@ -133,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
     async fn listen(&mut self) -> Result<Input, Gone> {
         let abandoned = async {
             match &self.publisher {
-                Some(publisher) => publisher.queue.abandoned().await,
+                Some(publisher) => publisher.abandoned().await,
                 None => pending().await,
             }
         };
@@ -188,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
     async fn pass(&mut self, event: Event) -> Result<(), Gone> {
         let Some(publisher) = &self.publisher else { return Ok(()) };
         let passed = tokio::select! {
-            passed = publisher.queue.send(event) => passed.is_ok(),
+            passed = publisher.send(event) => passed.is_ok(),
             () = self.drain.begun() => false,
         };
         if !passed {
@@ -198,49 +188,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
         Ok(())
     }
 
-    /// Whether `key` may publish. It is not known here until the gate says so, and masked wherever it is shown.
+    /// Whether `key` may publish.
     async fn ask(&mut self, key: &StreamKey) -> Input {
-        match admit(&self.door, &self.drain, self.peer, key).await {
+        let door = &self.door;
+        let source = Source::Rtmp(self.peer);
+        match door.reception.admit(key, source, door.config.terms(), &self.drain).await {
             Ok(publisher) => {
-                info!(stream = %publisher.slot.stream(), %key, peer = %self.peer, "publishing");
                 self.seat.admitted();
                 self.publisher = Some(publisher);
                 Input::Admitted
             }
-            Err(refusal) => {
-                self.door.refused.fetch_add(1, Relaxed);
-                info!(%key, peer = %self.peer, reason = refusal.reason, "publish refused");
-                Input::Refused(refusal.reason)
-            }
+            Err(refusal) => Input::Refused(refusal.reason),
         }
-    }
-}
-
-/// Asks the gate, claims the stream and hands the publisher over, all within `admit_timeout_ms`.
-async fn admit<G: Gate>(
-    door: &Door<G>,
-    drain: &Drain,
-    peer: SocketAddr,
-    key: &StreamKey,
-) -> Result<Publisher, Refusal> {
-    let work = async {
-        let stream = door.gate.admit(key).await?.stream;
-        let slot = door.live.claim(&stream).ok_or_else(|| {
-            Refusal::new("this stream has a publisher already; end that one first, then try again")
-        })?;
-        let (queue, events) = events::queue(door.config.queue_bytes_max);
-        let publish = Publish { stream, peer, events };
-        // Fails only when nobody can take publishers any more.
-        door.publishes.send(publish).await.map_err(|_| Refusal::new("the server is going down"))?;
-        Ok(Publisher { slot, queue })
-    };
-    tokio::select! {
-        admitted = timeout(door.config.admit_timeout(), work) => {
-            admitted.unwrap_or_else(|_| {
-                Err(Refusal::new("the stream key could not be checked in time; try again"))
-            })
-        }
-        () = drain.begun() => Err(Refusal::new("the server is going down")),
     }
 }
 

@@ -64,8 +64,9 @@ pub(super) struct Queue {
 }
 
 /// Nobody takes events any more.
-#[derive(Debug)]
-pub(super) struct Abandoned;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nobody takes the publisher's samples any more")]
+pub struct Abandoned;
 
 /// Bytes a queue really takes when `configured`: one sample of the greatest length must fit.
 pub(super) fn queue_bytes(configured: usize) -> usize {

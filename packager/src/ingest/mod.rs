@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! TCP (or TLS) ─▶ seat ─▶ conversation ⇄ millstream_rtmp::Connection
-//!                 limits      │ key ─▶ Gate ─▶ one publisher per stream
+//!                 limits      │ key ─▶ reception ⇄ Gate: one publisher per stream, over all ways in
 //!                             └ samples ─▶ queue (bounded) ─▶ Events
 //! ```
 //!
@@ -20,11 +20,13 @@ mod conversation;
 mod events;
 mod gate;
 mod live;
+mod reception;
 mod seat;
 mod server;
 
 pub use config::{Config, admitted_bytes_max, unadmitted_bytes_max};
-pub use events::{Event, Events, Gone};
+pub use events::{Abandoned, Event, Events, Gone};
 pub use gate::{Admitted, Gate, Refusal};
 pub use millstream_rtmp::{Metadata, StreamKey};
-pub use server::{Counts, Publish, Server};
+pub use reception::{Publish, Publishes, Reception, Seated, Source, Terms};
+pub use server::{Counts, Server};

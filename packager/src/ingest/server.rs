@@ -1,4 +1,4 @@
-//! The listener: a seat for each connection, a task for each seat, publishers handed out.
+//! The listener: a seat for each connection, a task for each seat, publishers brought to the reception.
 
 use std::{
     io,
@@ -10,38 +10,21 @@ use std::{
     time::Duration,
 };
 
-use millstream_model::StreamId;
 use millstream_service::{Tasks, http};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::mpsc,
 };
 use tracing::{Instrument as _, debug, debug_span, info, warn};
 
 use super::{
-    Config, Events, Gate,
+    Config, Gate, Reception,
     conversation::{self, Clock},
-    live::Live,
     seat::Seats,
 };
 
-/// Publishers that were admitted and wait to be taken by [`Server::publish`]; more wait for these.
-const PUBLISHES_MAX: usize = 16;
-
 /// After a failed accept (no file descriptors left, mostly): time for others to close some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A publisher that was admitted.
-#[derive(Debug)]
-pub struct Publish {
-    /// The stream it publishes; nobody else publishes it while it is here.
-    pub stream: StreamId,
-    /// Where it comes from.
-    pub peer: SocketAddr,
-    /// What it sends. Dropping this ends the publisher.
-    pub events: Events,
-}
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +33,13 @@ pub struct Counts {
     pub connections: usize,
     /// Those of them whose key was not found good yet.
     pub waiting: usize,
-    /// Streams with a publisher.
+    /// Streams with a publisher, whichever way it came in.
     pub publishing: usize,
     /// Bytes that connections hold for unfinished messages and the like; queues are not among them.
     pub held_bytes: usize,
     /// Connections closed at once because there was no seat, ever.
     pub turned_away: u64,
-    /// Publishes refused, ever.
+    /// Publishes refused, ever, whichever way they came.
     pub refused: u64,
 }
 
@@ -64,7 +47,6 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Server<G> {
     local_addr: SocketAddr,
-    publishes: mpsc::Receiver<Publish>,
     door: Arc<Door<G>>,
     tasks: Tasks,
 }
@@ -73,12 +55,9 @@ pub struct Server<G> {
 #[derive(Debug)]
 pub(super) struct Door<G> {
     pub(super) config: Config,
-    pub(super) gate: G,
+    pub(super) reception: Arc<Reception<G>>,
     pub(super) clock: Clock,
-    pub(super) live: Live,
-    pub(super) publishes: mpsc::Sender<Publish>,
     pub(super) held_bytes: AtomicUsize,
-    pub(super) refused: AtomicU64,
     seats: Seats,
     turned_away: AtomicU64,
     /// Connections so far; makes their handshakes differ.
@@ -86,27 +65,23 @@ pub(super) struct Door<G> {
 }
 
 impl<G: Gate> Server<G> {
-    /// Listens, and asks `gate` about every key.
+    /// Listens, and brings publishers to `reception`.
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub async fn bind(config: Config, gate: G) -> io::Result<Self> {
+    pub async fn bind(config: Config, reception: Arc<Reception<G>>) -> io::Result<Self> {
         let listener = http::bind(config.listen).await?;
         let local_addr = listener.local_addr()?;
-        let (sender, publishes) = mpsc::channel(PUBLISHES_MAX);
         let door = Arc::new(Door {
             seats: Seats::new(&config),
             config,
-            gate,
+            reception,
             clock: Clock::start(),
-            live: Live::default(),
-            publishes: sender,
             held_bytes: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             connections: AtomicU64::new(0),
         });
-        let server = Self { local_addr, publishes, door, tasks: Tasks::new() };
+        let server = Self { local_addr, door, tasks: Tasks::new() };
         server.tasks.spawn_until_drain("rtmp accept", accept(listener, server.entrance()));
         info!(listen = %local_addr, "rtmp ingest listens");
         Ok(server)
@@ -116,11 +91,6 @@ impl<G: Gate> Server<G> {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
-    }
-
-    /// The next publisher. Cancel safe. Publishers wait for a place here, for as long as for their key.
-    pub async fn publish(&mut self) -> Option<Publish> {
-        self.publishes.recv().await
     }
 
     /// Serves a connection that somebody else accepted, within the same limits: behind TLS, or in memory.
@@ -135,10 +105,10 @@ impl<G: Gate> Server<G> {
         Counts {
             connections,
             waiting,
-            publishing: self.door.live.count(),
+            publishing: self.door.reception.publishing(),
             held_bytes: self.door.held_bytes.load(Relaxed),
             turned_away: self.door.turned_away.load(Relaxed),
-            refused: self.door.refused.load(Relaxed),
+            refused: self.door.reception.refused(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_packager::ingest::{Config, Gone, admitted_bytes_max, unadmitted_bytes_max};
+use millstream_packager::ingest::{Config, Gone, Source, admitted_bytes_max, unadmitted_bytes_max};
 use millstream_segmenter::TrackKind;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -233,7 +233,8 @@ async fn a_slow_segmenter_stops_the_publisher_and_loses_nothing() {
 async fn any_byte_stream_will_do() {
     let mut server = server(config()).await;
     let (near, far) = tokio::io::duplex(1000);
-    server.serve(far, "192.0.2.1:5".parse().unwrap());
+    let peer = "192.0.2.1:5".parse().unwrap();
+    server.serve(far, peer);
     let (mut read, mut write) = tokio::io::split(near);
     let answers = tokio::spawn(async move {
         let mut answers = Vec::new();
@@ -245,7 +246,7 @@ async fn any_byte_stream_will_do() {
     client::message(AUDIO, 4, 21, &[0xaf, 1, 7, 7], &mut bytes);
     within(write.write_all(&bytes)).await.unwrap();
     let mut publish = next_publish(&mut server).await;
-    assert_eq!((publish.stream.as_str(), publish.peer.port()), ("memory", 5));
+    assert_eq!((publish.stream.as_str(), &publish.source), ("memory", &Source::Rtmp(peer)));
     let sample = next_sample(&mut publish.events, TrackKind::Audio).await;
     assert_eq!((sample.dts_ms, &sample.data[..], sample.keyframe), (21, &[7, 7][..], true));
     drop(publish);

@@ -123,7 +123,7 @@ async fn a_shutdown_tells_publishers_and_ends_in_time() {
     let encoder = push_for_ever(&file, &url(&server, "demo"));
     let mut publish = next_publish(&mut server).await;
     next_sample(&mut publish.events, TrackKind::Video).await;
-    let cut_off = within(server.shutdown(std::time::Duration::from_secs(5))).await;
+    let cut_off = within(server.server.shutdown(std::time::Duration::from_secs(5))).await;
     assert!(cut_off.is_empty(), "{cut_off:?}");
     assert!(failure(encoder).await.contains("the server is going down"));
     assert_eq!(whole(&mut publish.events).await.1, Gone::Stopped);

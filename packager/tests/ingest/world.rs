@@ -11,7 +11,7 @@ use std::{
 
 use millstream_model::StreamId;
 use millstream_packager::ingest::{
-    Admitted, Config, Event, Events, Gate, Gone, Publish, Refusal, Server, StreamKey,
+    Admitted, Config, Event, Events, Gate, Gone, Publish, Publishes, Reception, Refusal, Server, StreamKey,
 };
 use millstream_segmenter::{Sample, TrackKind};
 use millstream_service::telemetry;
@@ -42,16 +42,37 @@ pub(crate) fn config() -> Config {
     Config { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Config::default() }
 }
 
-pub(crate) async fn server(config: Config) -> Server<Keys> {
-    Server::bind(config, Keys).await.unwrap()
+/// A server and those that it let in.
+pub(crate) struct World {
+    pub(crate) server: Server<Keys>,
+    publishes: Publishes,
+}
+
+impl std::ops::Deref for World {
+    type Target = Server<Keys>;
+
+    fn deref(&self) -> &Server<Keys> {
+        &self.server
+    }
+}
+
+impl World {
+    pub(crate) async fn publish(&mut self) -> Option<Publish> {
+        self.publishes.next().await
+    }
+}
+
+pub(crate) async fn server(config: Config) -> World {
+    let (reception, publishes) = Reception::new(Keys);
+    World { server: Server::bind(config, reception).await.unwrap(), publishes }
 }
 
 pub(crate) fn url(server: &Server<Keys>, stream: &str) -> String {
     format!("rtmp://{}/live/{}", server.local_addr(), key(stream))
 }
 
-pub(crate) async fn next_publish(server: &mut Server<Keys>) -> Publish {
-    within(server.publish()).await.expect("the server is there")
+pub(crate) async fn next_publish(world: &mut World) -> Publish {
+    within(world.publish()).await.expect("the server is there")
 }
 
 pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
