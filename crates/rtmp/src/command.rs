@@ -41,6 +41,10 @@ pub(crate) const AMF_BYTES_MAX: usize = 64 * 1024;
 /// Window we announce both ways; what the clients themselves use.
 const WINDOW_BYTES: u32 = 2_500_000;
 
+/// Payload bytes in our chunks once a client is connected. Ours are few, but ffmpeg takes the size for its own, and would
+/// write a frame in hundreds of pieces else. As SRS has it, which every encoder has met.
+const CHUNK_BYTES: u32 = 60_000;
+
 /// Chunk stream of protocol control (§5.4).
 const CONTROL_ID: u8 = 2;
 
@@ -95,9 +99,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Command, amf0::Error> {
     })
 }
 
-/// Answers a good `connect`, with our windows before it. Our chunks keep their initial size: answers are short, and
-/// some go out before a peer could have learned another.
+/// Answers a good `connect`, with our chunk size and windows before it.
 pub(crate) fn write_connected(transaction: f64, lists_codecs: bool, out: &mut Vec<u8>) {
+    write_control(kind::SET_CHUNK_SIZE, &CHUNK_BYTES.to_be_bytes(), out);
     write_control(kind::WINDOW_SIZE, &WINDOW_BYTES.to_be_bytes(), out);
     // 2: dynamic, a hint that the client may overrule.
     write_control(kind::PEER_BANDWIDTH, &[WINDOW_BYTES.to_be_bytes().as_slice(), &[2]].concat(), out);
@@ -113,10 +117,11 @@ pub(crate) fn write_connected(transaction: f64, lists_codecs: bool, out: &mut Ve
     write_command(0, &["_result".into(), Value::Number(transaction), server, status], out);
 }
 
-/// Answers a `connect` to an application that is not ours.
+/// Answers a `connect` to an application that is not ours, before our chunk size was told.
 pub(crate) fn write_wrong_app(transaction: f64, description: &str, out: &mut Vec<u8>) {
     let status = status("error", code::WRONG_APP, description);
-    write_command(0, &["_error".into(), Value::Number(transaction), Value::Null, status], out);
+    let values = ["_error".into(), Value::Number(transaction), Value::Null, status];
+    write_command_in(chunk::CHUNK_BYTES_INITIAL, 0, &values, out);
 }
 
 /// Answers `createStream` with the message stream to use.
@@ -158,13 +163,18 @@ fn write_control(kind: u8, body: &[u8], out: &mut Vec<u8>) {
     chunk::write(&message, CONTROL_ID, chunk::CHUNK_BYTES_INITIAL, out);
 }
 
+/// Writes a command behind [`write_connected`].
 fn write_command(stream: u32, values: &[Value], out: &mut Vec<u8>) {
+    write_command_in(usize::try_from(CHUNK_BYTES).unwrap_or(usize::MAX), stream, values, out);
+}
+
+fn write_command_in(chunk_bytes: usize, stream: u32, values: &[Value], out: &mut Vec<u8>) {
     let mut body = Vec::new();
     for value in values {
         amf0::write(value, &mut body);
     }
     let message = Message { kind: kind::COMMAND, timestamp: 0, stream, body: Bytes::from(body) };
-    chunk::write(&message, COMMAND_ID, chunk::CHUNK_BYTES_INITIAL, out);
+    chunk::write(&message, COMMAND_ID, chunk_bytes, out);
 }
 
 fn status(level: &str, code: &str, description: &str) -> Value {
@@ -207,17 +217,22 @@ mod tests {
     }
 
     #[test]
-    fn answers_read_in_chunks_of_the_initial_size() {
+    fn answers_read_in_the_chunk_size_that_holds_for_each() {
         let mut out = Vec::new();
         write_wrong_app(1.0, &"why ".repeat(100), &mut out);
         write_connected(1.0, true, &mut out);
+        write_status(1, "error", code::REFUSED, &"why ".repeat(100), &mut out);
         let mut reader = chunk::Reader::new(crate::Limits::UNADMITTED);
         let mut input = Bytes::from(out);
         let mut kinds = Vec::new();
         while let Some(message) = reader.step(&mut input).unwrap() {
+            if let (kind::SET_CHUNK_SIZE, Some(size)) = (message.kind, message.body.first_chunk()) {
+                reader.set_chunk_bytes(u32::from_be_bytes(*size)).unwrap();
+            }
             kinds.push(message.kind);
         }
-        assert_eq!(kinds, [kind::COMMAND, kind::WINDOW_SIZE, kind::PEER_BANDWIDTH, kind::COMMAND]);
+        let connected = [kind::SET_CHUNK_SIZE, kind::WINDOW_SIZE, kind::PEER_BANDWIDTH, kind::COMMAND];
+        assert_eq!(kinds, [&[kind::COMMAND], connected.as_slice(), &[kind::COMMAND]].concat());
         assert!(input.is_empty());
     }
 }

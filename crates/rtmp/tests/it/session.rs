@@ -37,8 +37,15 @@ fn said(outputs: &[Output]) -> Vec<(String, String, String)> {
     let start = if sent.first() == Some(&3) && sent.len() > 3073 { 3073 } else { 0 };
     let mut input = Bytes::from(sent).slice(start..);
     let mut reader = Reader::new(Limits::ADMITTED);
+    if start == 0 {
+        // Told at the start, behind the handshake.
+        reader.set_chunk_bytes(60_000).unwrap();
+    }
     let mut said = Vec::new();
     while let Some(message) = reader.step(&mut input).unwrap() {
+        if message.kind == client::SET_CHUNK_SIZE {
+            reader.set_chunk_bytes(u32::from_be_bytes(*message.body.first_chunk().unwrap())).unwrap();
+        }
         if message.kind == 20 {
             let values = amf0::read_all(&message.body).unwrap();
             let of = |name| values[3..].iter().find_map(|v| v.get(name)?.as_str()).unwrap_or_default();
