@@ -123,8 +123,8 @@ impl Cutter {
         }
     }
 
-    /// The next frame.
-    pub(crate) fn push(&mut self, frame: Frame) {
+    /// The next frame. Whether a segment begins with it.
+    pub(crate) fn push(&mut self, frame: Frame) -> bool {
         self.expect(frame.start, frame.keyframe);
         self.make_room(&frame);
         if frame.keyframe {
@@ -132,6 +132,7 @@ impl Cutter {
             self.last_keyframe = Some(frame.start);
         }
         let end = frame.start + u64::from(frame.duration);
+        let first = self.open.is_none();
         let open = self.open.get_or_insert_with(|| Open {
             start: frame.start,
             aligned: frame.keyframe,
@@ -151,6 +152,7 @@ impl Cutter {
         if self.segments == Segments::AtMultiples {
             self.expect(end, true);
         }
+        first
     }
 
     /// The next frame will be at `start`: ends what ends there, before the frame's duration is known.

@@ -8,7 +8,8 @@
 //! A sample's way: it waits in `hold` until the stream can start; `timeline`, the only place that knows time, says
 //! where in the stream it lies; `video` and `audio` give it a duration and see to gaps; `cut` decides which part
 //! and segment it ends up in; `cmaf` writes the boxes, and `press` puts them out. `cadence` chooses part targets,
-//! `roster` remembers what tracks were put out, `codec` reads decoder configurations.
+//! `roster` remembers what tracks were put out, `codec` reads decoder configurations. `follow` cuts other encodings of
+//! the same pictures where these were cut.
 #![forbid(unsafe_code)]
 
 mod audio;
@@ -16,6 +17,7 @@ mod cadence;
 mod cmaf;
 pub mod codec;
 mod cut;
+mod follow;
 mod hold;
 mod output;
 mod press;
@@ -26,6 +28,7 @@ mod timeline;
 mod track;
 mod video;
 
-pub use output::{AUDIO, Complaint, Media, Output, Part, TARGET_DURATION_MS, Track, VIDEO};
+pub use follow::{Coded, Follow, Follower, ROUNDING_TICKS};
+pub use output::{AUDIO, Complaint, Media, Output, Part, Picture, TARGET_DURATION_MS, Track, VIDEO};
 pub use sample::{Sample, TrackConfig, TrackKind};
 pub use segmenter::{Config, Input, NextSegment, SAMPLE_BYTES_MAX, Segmenter};

@@ -29,6 +29,26 @@ pub enum Output {
     Ended,
     /// The publisher did something the stream had to be bent around.
     Complaint(Complaint),
+    /// A coded picture of [`VIDEO`] as it goes into a part; for encoders of further renditions, and only from a
+    /// [`crate::Segmenter::with_pictures`]. Each comes before the part that holds it.
+    Picture(Picture),
+}
+
+/// A coded picture of the publisher's on the stream's timeline, in decode order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The discontinuity sequence number of its part. Where it changes, decoders begin anew.
+    pub discontinuity: u32,
+    /// When it is shown, in ticks of [`VIDEO`].
+    pub shown: MediaTime,
+    /// No picture after it, of this discontinuity, is shown before (in ticks).
+    pub settled: MediaTime,
+    /// A decoder can start here.
+    pub keyframe: bool,
+    /// A segment begins with it, at this decode time (in ticks).
+    pub first: Option<MediaTime>,
+    /// Its bytes, as in [`crate::Sample::data`].
+    pub data: Bytes,
 }
 
 /// A rendition, as a catalog describes it.

@@ -7,7 +7,7 @@ use crate::{
     cadence::Cadence,
     codec::{Aac, Avc},
     hold::Hold,
-    output::{Complaint, Output},
+    output::{Complaint, Output, Picture},
     press::Press,
     roster::Roster,
     sample::{Sample, TrackConfig, TrackKind},
@@ -68,6 +68,8 @@ pub struct Segmenter {
     press: Press,
     state: State,
     told: Told,
+    /// Whether somebody wants the pictures.
+    pictures: bool,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,20 @@ impl Segmenter {
             press: Press::default(),
             state: State::Waiting(Hold::default()),
             told: Told::default(),
+            pictures: false,
         }
+    }
+
+    /// The same, but it gives [`Output::Picture`]s, too.
+    #[must_use]
+    pub fn with_pictures(self) -> Self {
+        Self { pictures: true, ..self }
+    }
+
+    /// How the pictures are coded: the newest video configuration that could be used.
+    #[must_use]
+    pub fn video_config(&self) -> Option<TrackConfig> {
+        self.avc.as_ref().map(|avc| TrackConfig::H264(avc.raw.clone()))
     }
 
     /// Takes what happened at `wall`. Drain [`Self::poll`] after each call: what is not drained is kept.
@@ -243,7 +258,8 @@ impl Segmenter {
             let shift_ms = Video::shift_of(&first.sample);
             let (track, edit_ms) = self.roster.video(avc, cadence, shift_ms);
             let (target_ms, segment) = (track.part_target_ms, self.next_segment.video);
-            let lane = Video::new(shift_ms, edit_ms, cadence, target_ms, segment);
+            let mut lane = Video::new(shift_ms, edit_ms, cadence, target_ms, segment);
+            lane.pictures = self.pictures.then(Vec::new);
             self.timeline.begin(TrackKind::Video, lane.shifted_ms(&first.sample), first.wall);
             tracks.push(track);
             lanes.video = Some(lane);
@@ -302,6 +318,10 @@ impl Segmenter {
     fn print(&mut self) {
         let State::Running(lanes) = &mut self.state else { return };
         if let Some(video) = &mut lanes.video {
+            for picture in video.pictures.iter_mut().flat_map(|pictures| pictures.drain(..)) {
+                let discontinuity = self.timeline.discontinuity();
+                self.press.put(Output::Picture(Picture { discontinuity, ..picture }));
+            }
             self.press.parts(TrackKind::Video, &mut video.cutter, &self.timeline);
         }
         if let Some(audio) = &mut lanes.audio {

@@ -9,12 +9,13 @@
 //! audio. (Signed offsets without an edit list would say the same, but ffmpeg 5 presents such tracks late.)
 
 use bytes::Bytes;
+use millstream_model::MediaTime;
 
 use crate::{
     cadence::Cadence,
     cmaf::{VIDEO_TICKS_PER_MS, VIDEO_TIMESCALE},
     cut::{Cutter, Frame, Segments},
-    output::Complaint,
+    output::{Complaint, Picture},
     sample::Sample,
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Video {
     cadence: Cadence,
     held: Option<Held>,
     pub(crate) cutter: Cutter,
+    /// Pictures for whoever follows, if somebody does.
+    pub(crate) pictures: Option<Vec<Picture>>,
 }
 
 /// The latest frame, until the next one says how long it lasts.
@@ -59,7 +62,7 @@ impl Video {
         let frame = cadence.frame_ticks(VIDEO_TIMESCALE);
         let cutter = Cutter::new(Segments::AtKeyframes, VIDEO_TIMESCALE, frame, part_target_ms, segment);
         let [shift_ms, edit_ms] = [shift_ms, edit_ms].map(|ms| i32::try_from(ms).unwrap_or(0));
-        Self { shift_ms, edit_ms, cadence, held: None, cutter }
+        Self { shift_ms, edit_ms, cadence, held: None, cutter, pictures: None }
     }
 
     /// The shift of a track that starts with this sample.
@@ -106,13 +109,27 @@ impl Video {
     /// Hands on the held frame, which ends at `end_ms`.
     fn release(&mut self, end_ms: u64) {
         let Some(held) = self.held.take() else { return };
-        self.cutter.push(Frame {
+        let shown_ms =
+            u128::from(held.at_ms).saturating_add_signed(i128::from(held.composition_ms - self.edit_ms));
+        let picture = self.pictures.is_some().then(|| Picture {
+            discontinuity: 0,
+            shown: MediaTime(ticks(u64::try_from(shown_ms).unwrap_or(u64::MAX))),
+            settled: MediaTime(ticks(end_ms.saturating_add_signed(-i64::from(self.shift_ms.max(0))))),
+            keyframe: held.keyframe,
+            first: None,
+            data: held.data.clone(),
+        });
+        let first = self.cutter.push(Frame {
             start: ticks(held.at_ms),
             duration: u32::try_from(ticks(end_ms - held.at_ms)).unwrap_or(u32::MAX),
             composition: held.composition_ms.saturating_mul(i32::try_from(VIDEO_TICKS_PER_MS).unwrap_or(0)),
             keyframe: held.keyframe,
             data: held.data,
         });
+        if let (Some(picture), Some(pictures)) = (picture, &mut self.pictures) {
+            let first = first.then_some(MediaTime(ticks(held.at_ms)));
+            pictures.push(Picture { first, ..picture });
+        }
     }
 }
 

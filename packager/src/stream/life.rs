@@ -315,7 +315,7 @@ impl Life {
                         debug!(%complaint, "the publisher's media is not as it should be");
                     }
                 }
-                Output::Ended => {}
+                Output::Ended | Output::Picture(_) => {}
             }
         }
         Ok(())

@@ -24,6 +24,11 @@ impl World {
         Self { segmenter: Segmenter::new(config), outputs: Vec::new() }
     }
 
+    /// A segmenter that gives its pictures, too.
+    pub(crate) fn with_pictures() -> Self {
+        Self { segmenter: Segmenter::new(Config::default()).with_pictures(), outputs: Vec::new() }
+    }
+
     pub(crate) fn handle(&mut self, input: Input, wall: WallTime) {
         self.segmenter.handle(input, wall);
         while let Some(output) = self.segmenter.poll() {
