@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use millstream_service::{ops, telemetry, trust};
 
-use crate::{gate, ingest, origin, window};
+use crate::{events, gate, ingest, origin, window};
 
 millstream_service::settings! {
     /// The packager: RTMP in, signed low-latency HLS out.
@@ -13,7 +13,7 @@ millstream_service::settings! {
         pub data: PathBuf = PathBuf::from("millstream-packager"),
         /// The tracker that knows streams and their keys.
         pub tracker: gate::TrackerConfig = Default::default(),
-        /// Whom to believe when connecting to the tracker by TLS.
+        /// Whom to believe when connecting to the tracker and to webhooks by TLS.
         pub trust: trust::Config = Default::default(),
         /// Without a tracker: streams and the keys of their publishers, e.g. `[{ stream = "demo", key = "secret" }]`.
         /// They are public, nobody is paid, and the root key is made in the data folder.
@@ -30,6 +30,8 @@ millstream_service::settings! {
         pub origin: origin::Config = Default::default(),
         /// Live window.
         pub window: window::Config = Default::default(),
+        /// Events.
+        pub events: events::Config = Default::default(),
         /// Ops listener.
         pub ops: ops::Config = ops::Config { listen: std::net::SocketAddr::from(([127, 0, 0, 1], 9101)) },
         /// Logs.

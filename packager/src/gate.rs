@@ -27,6 +27,7 @@ pub use self::{
 };
 use crate::{
     clock::Clock,
+    events::Herald,
     ingest::{self, Refusal, StreamKey},
 };
 
@@ -100,6 +101,7 @@ pub struct Gate {
     packager: PublicKey,
     clock: Clock,
     streams_max: usize,
+    herald: Option<Herald>,
     known: Mutex<HashMap<StreamId, Known>>,
 }
 
@@ -117,7 +119,13 @@ impl Gate {
     /// A gate for `packager`, for at most `streams_max` streams.
     #[must_use]
     pub fn new(judge: Judge, packager: PublicKey, clock: Clock, streams_max: usize) -> Self {
-        Self { judge, packager, clock, streams_max, known: Mutex::default() }
+        Self { judge, packager, clock, streams_max, herald: None, known: Mutex::default() }
+    }
+
+    /// The same, which also tells of those with a good key whom it refuses.
+    #[must_use]
+    pub fn telling(self, herald: Herald) -> Self {
+        Self { herald: Some(herald), ..self }
     }
 
     /// What the last yes for `stream` brought.
@@ -178,11 +186,19 @@ impl Gate {
         };
         let mut known = self.known();
         if known.len() >= self.streams_max && !known.contains_key(&permission.stream) {
-            return Err(Refusal::new(format!("this packager carries {} streams already", known.len())));
+            let refusal = Refusal::new(format!("this packager carries {} streams already", known.len()));
+            self.tell_refused(&permission.stream, &refusal);
+            return Err(refusal);
         }
         let fresh = Known { key: key.clone(), permission: permission.clone(), at: self.clock.now() };
         known.insert(permission.stream.clone(), fresh);
         Ok(permission)
+    }
+
+    fn tell_refused(&self, stream: &StreamId, refusal: &Refusal) {
+        if let Some(herald) = &self.herald {
+            herald.refused(stream, &refusal.reason);
+        }
     }
 
     /// The tracker may be away; whoever published before may come back.
@@ -206,6 +222,10 @@ impl ingest::Gate for Arc<Gate> {
     async fn admit(&self, key: &StreamKey) -> Result<ingest::Admitted, Refusal> {
         let permission = self.ask(&Secret::new(key.expose().to_owned())).await?;
         Ok(ingest::Admitted { stream: permission.stream })
+    }
+
+    fn refused(&self, stream: &StreamId, refusal: &Refusal) {
+        self.tell_refused(stream, refusal);
     }
 }
 

@@ -5,6 +5,7 @@
 //!                      │                     │              (pure)     (pure)     (pure)                    edges, CDN
 //!                      └─ gate ─ tracker     └─ sequence (numbers ahead of use, on disk)
 //!                                  ▲ report
+//!  events ──▶ log, webhooks: what happened to streams
 //! ```
 //!
 //! [`Packager::load`] binds everything, [`Packager::run`] drives it: the program, the all-in-one and tests use these
@@ -13,6 +14,7 @@
 
 mod clock;
 pub mod config;
+pub mod events;
 pub mod gate;
 pub mod ingest;
 pub mod metrics;

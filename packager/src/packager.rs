@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::{
     clock::Clock,
     config::Config,
+    events::{Couriers, Herald},
     gate::{Gate, Judge, Local, Tracker},
     ingest::{Publishes, Reception, Server},
     metrics::{Gauges, Metrics},
@@ -36,6 +37,9 @@ const ROOT_FILE: &str = "root.key";
 /// How often what was allowed and never used is forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
+/// What webhooks get at the end where streams took the whole grace.
+const LAST_NEWS: Duration = Duration::from_millis(500);
+
 /// Sessions that the status names.
 const SESSIONS_SHOWN: usize = 100;
 
@@ -45,6 +49,7 @@ pub struct Packager {
     tasks: Tasks,
     rtmp: Server<Arc<Gate>>,
     publishes: Publishes,
+    couriers: Couriers,
     gate: Arc<Gate>,
     streams: Arc<Streams>,
     origin: Origin,
@@ -96,10 +101,13 @@ impl Packager {
         let folder = Arc::new(Folder::open(&config.data)?);
         let key = SecretKey::from_seed(folder.seed(KEY_FILE)?.expose());
         let generations = Arc::new(Generations::open(Arc::clone(&folder))?);
-        let judge = judge(&config, &folder, &generations)?;
-        let gate = Arc::new(Gate::new(judge, key.public(), clock, config.streams_max));
-
+        let trust = Trust::load(&config.trust)?;
+        let judge = judge(&config, &trust, &folder, &generations)?;
         let ops = ops::Listener::bind(&config.ops, "packager", env!("CARGO_PKG_VERSION")).await?;
+        let (herald, couriers) = Herald::load(&config.events, &trust, key.public(), clock, ops.registry())?;
+        let gate = Gate::new(judge, key.public(), clock, config.streams_max).telling(herald.clone());
+        let gate = Arc::new(gate);
+
         let metrics = Metrics::register(ops.registry())?;
         let tls = tls(&config)?;
         let origin_listener = http_service::bind(config.origin.listen).await?;
@@ -119,6 +127,7 @@ impl Packager {
             generations,
             folder: Arc::clone(&folder),
             metrics: Arc::clone(&metrics),
+            herald,
             pipelines,
             drain: tasks.drain(),
             away: Duration::from_millis(config.away_ms),
@@ -142,6 +151,7 @@ impl Packager {
             tasks,
             rtmp,
             publishes,
+            couriers,
             gate,
             streams,
             origin,
@@ -181,7 +191,18 @@ impl Packager {
     /// When it cannot go on, drained all the same.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Lost> {
         let Self {
-            config, tasks, rtmp, mut publishes, gate, streams, origin, metrics, clock, addresses, ..
+            config,
+            tasks,
+            rtmp,
+            mut publishes,
+            couriers,
+            gate,
+            streams,
+            origin,
+            metrics,
+            clock,
+            addresses,
+            ..
         } = self;
         let ready = self.ops.gate("origin", "starting");
         let status =
@@ -226,12 +247,20 @@ impl Packager {
         let grace = Duration::from_millis(config.grace_ms);
         tasks.begin_drain();
         // Both at a time: publishers' last parts are still served.
+        let until = tokio::time::Instant::now() + grace;
         tokio::join!(rtmp.shutdown(grace), tasks.shutdown(grace));
+        // After them, for they have something to tell to the end.
+        couriers.shutdown(until.saturating_duration_since(tokio::time::Instant::now()).max(LAST_NEWS)).await;
         outcome
     }
 }
 
-fn judge(config: &Config, folder: &Arc<Folder>, generations: &Arc<Generations>) -> anyhow::Result<Judge> {
+fn judge(
+    config: &Config,
+    trust: &Trust,
+    folder: &Arc<Folder>,
+    generations: &Arc<Generations>,
+) -> anyhow::Result<Judge> {
     if config.tracker.url.is_empty() {
         if config.local.is_empty() {
             warn!("neither `tracker.url` nor `local` streams are set: nobody can publish here");
@@ -241,9 +270,8 @@ fn judge(config: &Config, folder: &Arc<Folder>, generations: &Arc<Generations>) 
         return Ok(Judge::Local(Local::new(config.local.clone(), root, Arc::clone(generations))));
     }
     anyhow::ensure!(config.local.is_empty(), "`local` streams are for a packager without `tracker.url`");
-    let trust = Trust::load(&config.trust)?;
     let tracker =
-        Tracker::new(config.tracker.clone(), &trust, Arc::clone(generations)).context("HTTP client")?;
+        Tracker::new(config.tracker.clone(), trust, Arc::clone(generations)).context("HTTP client")?;
     Ok(Judge::Tracker(tracker))
 }
 

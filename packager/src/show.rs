@@ -14,6 +14,10 @@ use crate::{gate::Permission, sequence::Numbers, signer::Signer};
 /// 2026-11-22T08:17:00Z.
 pub(crate) const NOW: WallTime = WallTime(1_795_335_420_000);
 
+pub(crate) fn root_key() -> PublicKey {
+    root().public()
+}
+
 pub(crate) fn root() -> SecretKey {
     SecretKey::from_seed(&[1; 32])
 }

@@ -72,7 +72,7 @@ impl Streams {
     /// Gives a publisher to its stream, which begins when there is none.
     pub(crate) fn take(self: &Arc<Self>, publish: Publish, permission: Permission) {
         let id = publish.stream;
-        let mut arrival = Arrival { events: publish.events, permission };
+        let mut arrival = Arrival { source: publish.source, events: publish.events, permission };
         let mut entries = self.entries();
         if let Some(entry) = entries.get(&id) {
             match entry.inbox.try_send(arrival) {

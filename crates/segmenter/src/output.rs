@@ -217,3 +217,24 @@ pub enum Complaint {
     #[error("input after the end")]
     Ended,
 }
+
+impl Complaint {
+    /// Its kind, as programs are told it; never changes once people count it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Config { .. } => "config",
+            Self::NoConfig { .. } => "no_config",
+            Self::NoKeyframe => "no_keyframe",
+            Self::Size { .. } => "size",
+            Self::Late { .. } => "late",
+            Self::Composition { .. } => "composition",
+            Self::Jump { .. } => "jump",
+            Self::AudioGap { .. } => "audio_gap",
+            Self::AudioAhead { .. } => "audio_ahead",
+            Self::LongFrame { .. } => "long_frame",
+            Self::Unwritten { .. } => "unwritten",
+            Self::Ended => "ended",
+        }
+    }
+}

@@ -10,6 +10,11 @@ pub trait Gate: Send + Sync + 'static {
     /// Whether whoever holds `key` may publish, and what. Is dropped when it takes longer than
     /// `admit_timeout_ms`.
     fn admit(&self, key: &StreamKey) -> impl Future<Output = Result<Admitted, Refusal>> + Send;
+
+    /// A publisher of `stream` whose key was good is refused all the same.
+    fn refused(&self, stream: &StreamId, refusal: &Refusal) {
+        let _ = (stream, refusal);
+    }
 }
 
 /// A key was good.

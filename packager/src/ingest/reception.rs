@@ -128,7 +128,10 @@ impl<G: Gate> Reception<G> {
     async fn seat(&self, key: &StreamKey, source: Source, queue_bytes_max: usize) -> Result<Seated, Refusal> {
         let stream = self.gate.admit(key).await?.stream;
         let slot = self.live.claim(&stream).ok_or_else(|| {
-            Refusal::new("this stream has a publisher already; end that one first, then try again")
+            let refusal =
+                Refusal::new("this stream has a publisher already; end that one first, then try again");
+            self.gate.refused(&stream, &refusal);
+            refusal
         })?;
         let (queue, events) = events::queue(queue_bytes_max);
         let publish = Publish { stream, source, events };

@@ -61,6 +61,7 @@ async fn world(settings: impl FnOnce(&mut Config, &mut window::Config, &mut Perm
         generations,
         folder,
         metrics: Arc::clone(&metrics),
+        herald: crate::events::Herald::to_nobody(clock).unwrap(),
         pipelines: Arc::new(crate::pipeline::Straight),
         drain: tasks.drain(),
         away: Duration::ZERO,

@@ -10,6 +10,7 @@
 //! stops, the stream is not ended: its publisher will come back to the next one.
 
 mod changes;
+mod news;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,12 +29,16 @@ use millstream_wire::{
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{debug, error, info, warn};
 
-use self::changes::{CHANGES_MAX, CHANGES_WITHIN, Changes};
+use self::{
+    changes::{CHANGES_MAX, CHANGES_WITHIN, Changes},
+    news::{Left, News},
+};
 use super::Stream;
 use crate::{
     clock::Clock,
+    events::Herald,
     gate::{Gate, Permission},
-    ingest::{Event, Events, Metadata, Refusal},
+    ingest::{Event, Events, Gone, Metadata, Refusal, Source},
     metrics::Metrics,
     pipeline::{Pipeline, Pipelines},
     sequence::{Generations, Numbers, Sequence},
@@ -57,6 +62,7 @@ pub(crate) struct Means {
     pub(crate) generations: Arc<Generations>,
     pub(crate) folder: Arc<Folder>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) herald: Herald,
     pub(crate) pipelines: Arc<dyn Pipelines>,
     pub(crate) drain: Drain,
     /// How long a publisher may be away.
@@ -68,6 +74,7 @@ pub(crate) struct Means {
 /// A publisher and what it may do.
 #[derive(Debug)]
 pub(crate) struct Arrival {
+    pub(crate) source: Source,
     pub(crate) events: Events,
     pub(crate) permission: Permission,
 }
@@ -95,6 +102,7 @@ pub(crate) struct Life {
 struct Work {
     pipeline: Box<dyn Pipeline>,
     signer: Signer,
+    news: News,
     complaints: u32,
     changes: Changes,
 }
@@ -130,7 +138,7 @@ impl Life {
 
     /// From the first publisher until none comes back.
     async fn show(&mut self, first: Arrival) -> After {
-        let Arrival { mut events, permission } = first;
+        let Arrival { mut source, mut events, permission } = first;
         let mut work = match self.begin(permission).await {
             Ok(work) => work,
             Err(error) => {
@@ -139,11 +147,18 @@ impl Life {
             }
         };
         loop {
+            work.news.publishes(source, self.means.clock.now());
             let served = self.publisher(&mut work, &mut events).await;
             drop(events);
-            if let Err(error) = served {
-                error!(%error, "numbers cannot be kept on disk, so nothing more can be signed");
-                break;
+            let now = self.means.clock.now();
+            match served {
+                Ok(left) => work.news.left(&left, now),
+                Err(error) => {
+                    error!(%error, "numbers cannot be kept on disk, so nothing more can be signed");
+                    let reason = String::from("the packager cannot write to its data folder");
+                    work.news.left(&Left::Dismissed(reason), now);
+                    break;
+                }
             }
             if self.means.drain.has_begun() {
                 return After::Stopped;
@@ -159,7 +174,7 @@ impl Life {
                 error!(%error, "no generation can be noted, so nothing more can be signed");
                 break;
             }
-            events = arrival.events;
+            (source, events) = (arrival.source, arrival.events);
         }
         if self.means.drain.has_begun() {
             return After::Stopped;
@@ -186,11 +201,19 @@ impl Life {
         };
         self.stream.begin(permission);
         info!(generation, "stream begins");
-        Ok(Work { pipeline, signer, complaints: 0, changes: Changes::default() })
+        let news = News::new(self.means.herald.clone(), Arc::clone(&self.stream), self.means.clock.now());
+        Ok(Work { pipeline, signer, news, complaints: 0, changes: Changes::default() })
     }
 
     /// Serves one publisher until it is gone.
-    async fn publisher(&mut self, work: &mut Work, events: &mut Events) -> Result<(), data::Error> {
+    async fn publisher(&mut self, work: &mut Work, events: &mut Events) -> Result<Left, data::Error> {
+        let left = self.events(work, events).await?;
+        self.process(work, Input::Gone).await?;
+        Ok(left)
+    }
+
+    /// Takes its events; says why there are no more.
+    async fn events(&mut self, work: &mut Work, events: &mut Events) -> Result<Left, data::Error> {
         let mut look = tokio::time::interval(RENEW_EVERY);
         let mut renewal: Option<BoxFuture<'static, Result<Permission, Refusal>>> = None;
         let stream = Arc::clone(&self.stream);
@@ -203,8 +226,15 @@ impl Life {
                     within_s = CHANGES_WITHIN.as_secs(),
                     "the publisher is ended, for it changes its codecs all the time"
                 );
-                return self.process(work, Input::Gone).await;
+                return Ok(Left::Dismissed("the codecs change all the time".to_owned()));
             }
+            let clock = self.means.clock;
+            let news = async {
+                match work.news.due() {
+                    Some(due) => tokio::time::sleep(due.since(clock.now())).await,
+                    None => std::future::pending().await,
+                }
+            };
             let asking = renewal.is_some();
             let renewed = OptionFuture::from(renewal.as_mut());
             tokio::select! {
@@ -214,11 +244,14 @@ impl Life {
                     Some(Event::Metadata(metadata)) => work.signer.expect(rates(&metadata)),
                     Some(Event::Gone { reason }) => {
                         info!(%reason, "publisher gone");
-                        return self.process(work, Input::Gone).await;
+                        return Ok(Left::Gone(reason));
                     }
-                    None => return self.process(work, Input::Gone).await,
+                    None => return Ok(Left::Gone(Gone::Stopped)),
                 },
-                () = &mut gone => return self.process(work, Input::Gone).await,
+                () = &mut gone => {
+                    return Ok(Left::Dismissed("the stream was removed at the tracker".to_owned()));
+                }
+                () = news => work.news.look(clock.now(), false),
                 _ = look.tick(), if !asking => {
                     if self.renewal_is_due() {
                         let (gate, id) = (Arc::clone(&self.means.gate), self.stream.id().clone());
@@ -292,6 +325,7 @@ impl Life {
             }
         });
         info!("stream ended");
+        work.news.ended(self.means.clock.now());
     }
 
     async fn process(&mut self, work: &mut Work, input: Input) -> Result<(), data::Error> {
@@ -308,6 +342,7 @@ impl Life {
                 Output::Part(part) => self.part(work, part).await?,
                 Output::Complaint(complaint) => {
                     self.means.metrics.complaints.inc();
+                    work.news.complaint(&complaint, self.means.clock.now());
                     work.complaints = work.complaints.saturating_add(1);
                     if work.complaints <= COMPLAINTS_LOGGED {
                         info!(%complaint, "the publisher's media is not as it should be");
@@ -356,6 +391,7 @@ impl Life {
         self.means.metrics.part_bytes.inc_by(part.data.len() as u64);
         let (first, clock) = (part.first, self.means.clock);
         self.stream.part(record, part.data, clock.now());
+        work.news.part();
         if first {
             self.announce(work.signer.correct(clock.wall()));
         }

@@ -5,7 +5,13 @@
 #[cfg(test)]
 mod comeback;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod playback;
+#[cfg(test)]
+#[path = "../events/receiver.rs"]
+#[expect(dead_code, reason = "receivers in these stories are well")]
+mod receiver;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
