@@ -4,6 +4,8 @@
 //! HTTP, settings, signing, what a stream is; and no sample of a passthrough stream comes by, so a packager that
 //! only passes through never starts GStreamer.
 
+pub mod ladder;
+
 use std::sync::OnceLock;
 
 use thiserror::Error;

@@ -86,26 +86,31 @@ struct Span {
     program_date_time: WallTime,
 }
 
+/// The track of an encoding that follows `leader` and that its encoder describes by this
+/// `AVCDecoderConfigurationRecord`.
+///
+/// # Errors
+/// When the record cannot be used.
+pub fn describe(rendition: RenditionId, record: Bytes, leader: &Track) -> Result<Track, codec::Error> {
+    let avc = Avc::parse(record)?;
+    let frame_rate_milli = match leader.media {
+        Media::Video { frame_rate_milli, .. } => frame_rate_milli,
+        Media::Audio { .. } => 0,
+    };
+    Ok(Track {
+        rendition,
+        media: Media::Video { width: avc.width, height: avc.height, frame_rate_milli },
+        codec: avc.codec,
+        init: avc.plain_init,
+        ..leader.clone()
+    })
+}
+
 impl Follower {
-    /// Follows `leader` with an encoding that its encoder describes by this `AVCDecoderConfigurationRecord`. Gives
-    /// the track, too.
-    ///
-    /// # Errors
-    /// When the record cannot be used.
-    pub fn new(rendition: RenditionId, record: Bytes, leader: &Track) -> Result<(Self, Track), codec::Error> {
-        let avc = Avc::parse(record)?;
-        let frame_rate_milli = match leader.media {
-            Media::Video { frame_rate_milli, .. } => frame_rate_milli,
-            Media::Audio { .. } => 0,
-        };
-        let track = Track {
-            rendition,
-            media: Media::Video { width: avc.width, height: avc.height, frame_rate_milli },
-            codec: avc.codec,
-            init: avc.plain_init,
-            ..leader.clone()
-        };
-        let follower = Self {
+    /// Makes the parts of this rendition.
+    #[must_use]
+    pub const fn new(rendition: RenditionId) -> Self {
+        Self {
             rendition,
             moofs: 0,
             spans: VecDeque::new(),
@@ -117,8 +122,7 @@ impl Follower {
             finished: false,
             lost: false,
             outputs: VecDeque::new(),
-        };
-        Ok((follower, track))
+        }
     }
 
     /// Takes what happened. Drain [`Self::poll`] after each call.

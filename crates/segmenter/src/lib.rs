@@ -28,7 +28,7 @@ mod timeline;
 mod track;
 mod video;
 
-pub use follow::{Coded, Follow, Follower, ROUNDING_TICKS};
+pub use follow::{Coded, Follow, Follower, ROUNDING_TICKS, describe};
 pub use output::{AUDIO, Complaint, Media, Output, Part, Picture, TARGET_DURATION_MS, Track, VIDEO};
 pub use sample::{Sample, TrackConfig, TrackKind};
 pub use segmenter::{Config, Input, NextSegment, SAMPLE_BYTES_MAX, Segmenter};

@@ -14,6 +14,7 @@ use kit::{
 use millstream_model::{MediaTime, RenditionId};
 use millstream_segmenter::{
     Coded, Follow, Follower, Media, Output, Part, Picture, ROUNDING_TICKS, Track, TrackConfig, VIDEO,
+    describe,
 };
 use proptest::prelude::*;
 
@@ -90,9 +91,9 @@ fn follow(publisher: &Publisher, duration_ms: i64, mut encoder: Encoder) -> Made
         for output in world.outputs.drain(..) {
             match output {
                 Output::Tracks(tracks) => {
-                    let (new, track) = Follower::new(RUNG, record(), &tracks[0]).unwrap();
+                    let track = describe(RUNG, record(), &tracks[0]).unwrap();
                     made.tracks = vec![tracks[0].clone(), track];
-                    follower = Some(new);
+                    follower = Some(Follower::new(RUNG));
                 }
                 Output::Picture(picture) => {
                     follower.as_mut().unwrap().handle(Follow::Picture(&picture));
@@ -198,9 +199,7 @@ fn without_reordering_a_part_comes_with_its_last_frame_and_not_with_the_next() {
         world.handle(input, wall);
         for output in world.outputs.drain(..) {
             match (output, &mut follower) {
-                (Output::Tracks(tracks), _) => {
-                    follower = Some(Follower::new(RUNG, record(), &tracks[0]).unwrap().0);
-                }
+                (Output::Tracks(_), _) => follower = Some(Follower::new(RUNG)),
                 (Output::Picture(picture), Some(follower)) => {
                     follower.handle(Follow::Picture(&picture));
                     let keyframe = picture.first.is_some();
@@ -253,8 +252,7 @@ fn an_encoder_that_gives_nothing_is_lost_and_holds_nothing() {
     let publisher = Publisher::default();
     let mut world = World::with_pictures();
     world.handle_all(publisher.play(60_000));
-    let tracks = world.tracks()[0].clone();
-    let (mut follower, _) = Follower::new(RUNG, record(), &tracks[0]).unwrap();
+    let mut follower = Follower::new(RUNG);
     for output in &world.outputs {
         match output {
             Output::Picture(picture) => follower.handle(Follow::Picture(picture)),
@@ -271,7 +269,7 @@ fn a_record_that_cannot_be_read_is_refused() {
     let mut world = World::with_pictures();
     world.handle_all(Publisher::default().play(1_000));
     let tracks = world.tracks()[0].clone();
-    assert!(Follower::new(RUNG, Bytes::from_static(&[1, 2, 3]), &tracks[0]).is_err());
+    assert!(describe(RUNG, Bytes::from_static(&[1, 2, 3]), &tracks[0]).is_err());
 }
 
 proptest! {
