@@ -12,6 +12,9 @@ pub(crate) const FULL: Clip = Clip {
     seconds: 60,
 };
 
+/// The same without B-frames.
+pub(crate) const STRAIGHT: Clip = Clip { name: "bench-straight-1", b_frames: 0, ..FULL };
+
 /// What one viewer of a common live stream takes: 3 Mbit/s, sound included.
 pub(crate) const COMMON: Clip =
     Clip { name: "bench-common-1", size: (1_280, 720), bitrate: 2_904_000, ..FULL };

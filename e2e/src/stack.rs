@@ -152,7 +152,7 @@ impl Stack {
     pub fn apart_at(ip: Ipv4Addr) -> anyhow::Result<Apart> {
         let folder = tempfile::tempdir()?;
         let free = format!("{ip}:0");
-        // Viewers of a test or a bench come from one address, however many they are.
+        // Viewers and publishers of a test or a bench come from one address, however many they are.
         let many = MANY.to_string();
         let settings =
             [("admin_token", TOKEN), ("listen", &free), ("admission.sessions_per_address", many.as_str())];
@@ -163,6 +163,8 @@ impl Stack {
             ("tracker.token", TOKEN),
             ("rtmp.listen", &free),
             ("origin.listen", &free),
+            ("streams_max", &many),
+            ("rtmp.waiting_per_address_max", &many),
         ];
         let packager = Program::start(PACKAGER, "packager", folder.path(), &settings)?;
         let addresses = [packager.said("rtmp")?, packager.said("origin")?, packager.ops()];
@@ -342,6 +344,7 @@ impl Stack {
             viewers_bytes: sum("sent_bytes") - feeds_bytes,
             feeds_bytes,
             feeds: sum("feeds"),
+            window_bytes: sum("window_bytes"),
         })
     }
 
@@ -381,6 +384,8 @@ pub struct PackagerStatus {
     pub feeds_bytes: u64,
     /// Feeds open now.
     pub feeds: u64,
+    /// Bytes of media in memory.
+    pub window_bytes: u64,
 }
 
 fn micros(time: Duration) -> u64 {

@@ -9,7 +9,12 @@ use millstream_e2e::{process::Process, publisher, stack::Stack, time::go_on};
 use super::Bench;
 use crate::{clips::FULL, cost, peer, sheet::Sheet};
 
-const STREAMS: u32 = 4;
+/// Streams at a time, a row of the table each.
+const CROWDS: [u32; 3] = [1, 10, 100];
+
+/// Where so many push, all the others' processor time is needed for publishers: the relay is left out.
+const RELAYED_MAX: u32 = 10;
+
 const WINDOW_SECONDS: u32 = 30;
 
 /// Until everybody has written a segment and playlists are as long as they will be asked for.
@@ -23,52 +28,72 @@ pub(super) fn run(bench: &Bench, sheet: &mut Sheet) -> anyhow::Result<()> {
     let window = bench.seconds(WINDOW_SECONDS);
     FULL.file()?;
     bench.each_run(|| {
-        let apart = Stack::apart()?;
-        let (stack, folder) = (&apart.stack, apart.stack.folder());
-        let unpacked = peer::unpacked()?;
-        let hls = peer::Nginx::start(&unpacked, folder, "nginx-hls", true)?;
-        let relay = peer::Nginx::start(&unpacked, folder, "nginx-relay", false)?;
-        let mut publishers = Vec::new();
-        for number in 1..=STREAMS {
-            let name = format!("show-{number}");
-            let ours = format!("{}/{}", stack.ready.rtmp, stack.create(&name)?.stream_key);
-            for url in [ours, hls.url(&name), relay.url(&name)] {
-                publishers.push(publisher::push(&FULL, &url, folder)?);
-            }
-        }
-        for number in 1..=STREAMS {
-            stack.live(&format!("show-{number}"))?;
-        }
-        go_on(SETTLE);
-        let servers = [(OURS, &apart.packager.process), (HLS, &hls.process), (RELAY, &relay.process)];
-        let cpu = |process: &Process| cost::cpu_seconds(process.id());
-        let before = servers.iter().map(|(_, process)| cpu(process)).collect::<Result<Vec<_>, _>>()?;
-        go_on(window);
-        for ((name, process), before) in servers.iter().zip(before) {
-            let share = (cpu(process)? - before) * 100.0 / window.as_secs_f64() / f64::from(STREAMS);
-            sheet.note(name, "% of a core", share);
-        }
-        for (name, process) in servers {
-            let mib = process.resident_bytes()? as f64 / 1_048_576.0 / f64::from(STREAMS);
-            sheet.note(&format!("memory, {name}"), "MiB", mib);
-        }
-        for (number, publisher) in publishers.iter_mut().enumerate() {
-            ensure!(publisher.is_running(), "publisher {number} ended: {}", publisher.log());
-        }
-        for number in 1..=STREAMS {
-            ensure!(hls.has_segments(&format!("show-{number}")), "nginx wrote no segment");
+        for streams in CROWDS {
+            bench.progress(&format!("{streams} streams"));
+            side_by_side(streams, window, sheet)?;
         }
         Ok(())
     })?;
-    sheet.beside(OURS, HLS);
-    sheet.beside(RELAY, HLS);
+    for streams in CROWDS {
+        sheet.beside(&row(streams, OURS), &row(streams, HLS));
+        sheet.beside(&row(streams, RELAY), &row(streams, HLS));
+    }
     sheet.remark(format!(
-        "{STREAMS} streams of 5 Mbit/s 1080p30 to each of the three at the same time, every one pushed by an ffmpeg of its \
-         own with `-c copy` from the same file, no viewers; {} s; divided by {STREAMS}. Ours cuts parts of 250 ms and \
+        "Streams of 5 Mbit/s 1080p30 to all servers at the same time, each pushed by one ffmpeg with `-c copy` to every \
+         server, no viewers; {} s; processor time divided by the number of streams. Ours cuts parts of 250 ms and \
          segments of 2 s as CMAF, hashes and signs them, and keeps a minute in memory; nginx writes MPEG-TS segments of \
-         2 s to disk (the kernel's writing back is nobody's); memory is resident, each program \
-         itself included, with as much of our minute of media as has come by then.",
+         2 s to disk (the kernel's writing back is nobody's), with its usual chunk size (4,096). Memory is resident, \
+         each program itself included, a stream; the window is the media that came by then, which ours keeps in memory \
+         and nginx on disk.",
         window.as_secs()
     ));
+    Ok(())
+}
+
+fn row(streams: u32, server: &str) -> String {
+    format!("{streams} × {server}")
+}
+
+fn side_by_side(streams: u32, window: Duration, sheet: &mut Sheet) -> anyhow::Result<()> {
+    let apart = Stack::apart()?;
+    let (stack, folder) = (&apart.stack, apart.stack.folder());
+    let unpacked = peer::unpacked()?;
+    let hls = peer::Nginx::start(&unpacked, folder, "nginx-hls", true)?;
+    let relay = (streams <= RELAYED_MAX)
+        .then(|| peer::Nginx::start(&unpacked, folder, "nginx-relay", false))
+        .transpose()?;
+    let names: Vec<String> = (1..=streams).map(|number| format!("show-{number}")).collect();
+    let mut publishers = Vec::new();
+    for name in &names {
+        let ours = format!("{}/{}", stack.ready.rtmp, stack.create(name)?.stream_key);
+        let mut urls = vec![ours, hls.url(name)];
+        urls.extend(relay.as_ref().map(|relay| relay.url(name)));
+        publishers.push(publisher::push_to_all(&FULL, &urls, folder)?);
+    }
+    for name in &names {
+        stack.live(name)?;
+    }
+    go_on(SETTLE);
+    let mut servers = vec![(OURS, &apart.packager.process), (HLS, &hls.process)];
+    servers.extend(relay.as_ref().map(|relay| (RELAY, &relay.process)));
+    let cpu = |process: &Process| cost::cpu_seconds(process.id());
+    let before = servers.iter().map(|(_, process)| cpu(process)).collect::<Result<Vec<_>, _>>()?;
+    go_on(window);
+    for ((name, process), before) in servers.iter().zip(before) {
+        let share = (cpu(process)? - before) * 100.0 / window.as_secs_f64() / f64::from(streams);
+        sheet.note(&row(streams, name), "% of a core", share);
+    }
+    let mib = |bytes: u64| bytes as f64 / 1_048_576.0 / f64::from(streams);
+    for (name, process) in servers {
+        sheet.note(&format!("{}, memory", row(streams, name)), "MiB", mib(process.resident_bytes()?));
+    }
+    let window_bytes = stack.packager_status()?.window_bytes;
+    sheet.note(&format!("{}, window", row(streams, OURS)), "MiB", mib(window_bytes));
+    for (number, publisher) in publishers.iter_mut().enumerate() {
+        ensure!(publisher.is_running(), "publisher {number} ended: {}", publisher.log());
+    }
+    for name in &names {
+        ensure!(hls.has_segments(name), "nginx wrote no segment");
+    }
     Ok(())
 }
