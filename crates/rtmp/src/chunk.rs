@@ -10,9 +10,6 @@ pub const CHUNK_BYTES_INITIAL: usize = 128;
 /// Largest chunk payload that makes a difference: a message has no more bytes (24-bit length).
 const CHUNK_BYTES_MAX: usize = 0xff_ffff;
 
-/// First bytes set aside for a message; it doubles from there as bytes really arrive.
-const FIRST_BYTES: usize = 1024;
-
 /// A timestamp field with this value says that 32 bits follow the header (§5.3.1.3).
 const EXTENDED: u32 = 0xff_ffff;
 
@@ -237,7 +234,7 @@ impl Reader {
         if wanted > held {
             let others = self.unfinished_bytes - held;
             let max = self.limits.unfinished_bytes_max;
-            let grown = wanted.max(held * 2).max(FIRST_BYTES).min(stream.length);
+            let grown = wanted.max(held * 2).max(self.limits.first_bytes).min(stream.length);
             let capacity = if others + grown <= max { grown } else { wanted };
             if others + capacity > max {
                 return Err(Error::Unfinished(max));
@@ -436,7 +433,12 @@ mod tests {
 
     #[test]
     fn bounds_close_whoever_passes_them() {
-        let limits = Limits { chunk_streams_max: 3, message_bytes_max: 5000, unfinished_bytes_max: 6000 };
+        let limits = Limits {
+            chunk_streams_max: 3,
+            message_bytes_max: 5000,
+            unfinished_bytes_max: 6000,
+            first_bytes: 1024,
+        };
         let begin = |id: u8, length: u32| {
             let length = length.to_be_bytes();
             [&[id, 0, 0, 0], &length[1..], &[9, 1, 0, 0, 0], [7; 128].as_slice()].concat()
@@ -475,7 +477,7 @@ mod tests {
             &[[3, 0, 0, 0, 0x7f, 0xff, 0xff, 9, 1, 0, 0, 0].as_slice(), &[1; 128]].concat(),
         )
         .unwrap();
-        assert_eq!(reader.unfinished_bytes, FIRST_BYTES);
+        assert_eq!(reader.unfinished_bytes, Limits::ADMITTED.first_bytes);
         reader.abort(3);
         assert_eq!(reader.unfinished_bytes, 0);
     }

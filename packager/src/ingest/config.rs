@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Terms, conversation::READ_BYTES, events};
+use super::{
+    Terms,
+    conversation::{PUBLISHER_READ_BYTES, READ_BYTES},
+    events,
+};
 
 millstream_service::settings! {
     /// RTMP ingest: where publishers push to.
@@ -69,7 +73,8 @@ pub fn unadmitted_bytes_max() -> usize {
 #[must_use]
 pub fn admitted_bytes_max(config: &Config) -> usize {
     let queue = events::queue_bytes(config.queue_bytes_max);
-    millstream_rtmp::Config::default().admitted_bytes_max(READ_BYTES) + READ_BYTES + queue
+    let read = PUBLISHER_READ_BYTES;
+    millstream_rtmp::Config::default().admitted_bytes_max(read) + read + queue
 }
 
 #[cfg(test)]
