@@ -17,8 +17,8 @@ pub struct Metrics {
     pub part_bytes: IntCounter,
     /// Parts that could not be signed.
     pub unsigned: IntCounter,
-    /// Complaints of the segmenter about publishers.
-    pub complaints: IntCounter,
+    /// Complaints of the segmenter about publishers, by kind.
+    pub complaints: IntCounterVec,
     /// HTTP answers by kind of resource and status.
     pub answers: IntCounterVec,
     /// Bytes of HTTP bodies by kind of resource.
@@ -50,7 +50,7 @@ impl Metrics {
             parts: counter("parts_total", "Parts signed")?,
             part_bytes: counter("part_bytes_total", "Bytes of parts signed")?,
             unsigned: counter("parts_unsigned_total", "Parts that could not be signed")?,
-            complaints: counter("complaints_total", "Complaints about publishers' media")?,
+            complaints: by("complaints_total", "Complaints about publishers' media", &["kind"])?,
             answers: by("http_answers_total", "HTTP answers", &["resource", "status"])?,
             sent_bytes: by("http_sent_bytes_total", "Bytes of HTTP bodies", &["resource"])?,
             feed_gaps: counter("feed_gaps_total", "Times a feed fell behind and skipped")?,

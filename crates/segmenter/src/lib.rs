@@ -18,6 +18,7 @@ mod cmaf;
 pub mod codec;
 mod cut;
 mod follow;
+mod gop;
 mod hold;
 mod output;
 mod press;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use millstream_model::{MediaTime, RenditionId, WallTime};
 use thiserror::Error;
 
-use crate::sample::TrackKind;
+use crate::{gop::GOP_MS_WANTED, sample::TrackKind};
 
 /// The rendition the video track becomes.
 pub const VIDEO: RenditionId = RenditionId(0);
@@ -203,6 +203,15 @@ pub enum Complaint {
         /// The rendition's part target.
         part_target_ms: u32,
     },
+    /// Keyframes are further apart than the target duration, so segments begin between them. Told once for a
+    /// publisher, and again when it gets worse.
+    #[error("keyframes are {}.{} s apart", .gop_ms / 1_000, .gop_ms % 1_000 / 100)]
+    LongGop {
+        /// From one to the next; so far, when the next did not come for 12 s.
+        gop_ms: u64,
+        /// Frames per 1,000 seconds.
+        frame_rate_milli: u32,
+    },
     /// The box writer refused a part; it is lost.
     #[error("rendition {rendition}: segment {segment} part {part} could not be written")]
     Unwritten {
@@ -233,8 +242,21 @@ impl Complaint {
             Self::AudioGap { .. } => "audio_gap",
             Self::AudioAhead { .. } => "audio_ahead",
             Self::LongFrame { .. } => "long_frame",
+            Self::LongGop { .. } => "long_gop",
             Self::Unwritten { .. } => "unwritten",
             Self::Ended => "ended",
         }
+    }
+
+    /// What the publisher's owner can do about it, where that is known.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        let Self::LongGop { frame_rate_milli, .. } = self else { return None };
+        let frames = ((u64::from(*frame_rate_milli) * GOP_MS_WANTED + 500_000) / 1_000_000).max(1);
+        let seconds = GOP_MS_WANTED / 1_000;
+        Some(format!(
+            "send a keyframe every {seconds} s. OBS: Settings > Output > Keyframe Interval {seconds} s (0 is not {seconds}); \
+             ffmpeg: -g {frames}; GStreamer: x264enc key-int-max={frames}"
+        ))
     }
 }

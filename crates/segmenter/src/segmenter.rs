@@ -6,6 +6,7 @@ use crate::{
     audio::Audio,
     cadence::Cadence,
     codec::{Aac, Avc},
+    gop::Gops,
     hold::Hold,
     output::{Complaint, Output, Picture},
     press::Press,
@@ -68,6 +69,7 @@ pub struct Segmenter {
     press: Press,
     state: State,
     told: Told,
+    gops: Gops,
     /// Whether somebody wants the pictures.
     pictures: bool,
 }
@@ -112,6 +114,7 @@ impl Segmenter {
             press: Press::default(),
             state: State::Waiting(Hold::default()),
             told: Told::default(),
+            gops: Gops::default(),
             pictures: false,
         }
     }
@@ -300,6 +303,10 @@ impl Segmenter {
         let complaint = match (sample.track, &mut lanes.video, &mut lanes.audio) {
             (TrackKind::Video, Some(video), _) => {
                 let offset_ms = self.timeline.place(TrackKind::Video, video.shifted_ms(&sample));
+                let at_ms = u64::try_from(base_ms.saturating_add(offset_ms)).unwrap_or(0);
+                if let Some(told) = self.gops.observe(sample.keyframe, at_ms) {
+                    self.press.complain(told);
+                }
                 video.push(sample, base_ms.saturating_add(offset_ms))
             }
             (TrackKind::Audio, _, Some(audio)) => {
@@ -340,6 +347,7 @@ impl Segmenter {
             }
         }
         self.stop();
+        self.gops.forget();
         self.timeline.forget_clocks();
     }
 
@@ -356,6 +364,7 @@ impl Segmenter {
             }
         }
         self.print();
+        self.gops.cut();
         self.state = State::Waiting(Hold::default());
         self.told = Told::default();
     }

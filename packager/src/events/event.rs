@@ -101,6 +101,8 @@ pub enum Code {
     CutOff,
     /// The publisher's media had to be bent; summed up.
     Media,
+    /// Keyframes are too far apart: viewers join late.
+    LongGop,
 }
 
 /// Complaints of one kind about a publisher's media.

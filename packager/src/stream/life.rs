@@ -341,7 +341,7 @@ impl Life {
                 }
                 Output::Part(part) => self.part(work, part).await?,
                 Output::Complaint(complaint) => {
-                    self.means.metrics.complaints.inc();
+                    self.means.metrics.complaints.with_label_values(&[complaint.kind()]).inc();
                     work.news.complaint(&complaint, self.means.clock.now());
                     work.complaints = work.complaints.saturating_add(1);
                     if work.complaints <= COMPLAINTS_LOGGED {

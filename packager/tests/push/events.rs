@@ -101,3 +101,24 @@ async fn a_codec_that_is_not_taken_cuts_its_publisher_off_and_the_event_says_wha
     assert_eq!(cut_off["fields"]["code"], "cut_off");
     assert_eq!(cut_off["fields"]["message"], "audio is MP3; send AAC");
 }
+
+#[tokio::test]
+async fn keyframes_too_far_apart_are_told_once_with_what_to_set_in_the_encoder() {
+    let mut receiver = Receiver::start().await;
+    let world = world(&receiver).await;
+    // OBS and x264 by default: 250 frames.
+    let file = media(250, 20).await;
+    let mut encoder = push(&file, "4", &world.rtmp(KEY));
+    let is_told = |request: &Request| request.event()["fields"]["code"] == "long_gop";
+    let requests = receiver.until(|requests| requests.iter().any(is_told)).await;
+    let told = requests.iter().find(|request| is_told(request)).unwrap().event();
+    assert_eq!(told["fields"]["message"], "keyframes are 8.3 s apart");
+    let advice = told["fields"]["advice"].as_str().unwrap();
+    assert!(advice.contains("Keyframe Interval 2 s") && advice.contains("ffmpeg: -g 60;"), "{told}");
+    follow(&world, "video", 40).await;
+    encoder.kill().await.unwrap();
+    let requests = receiver.until(has("unpublish")).await;
+    assert_eq!(requests.iter().filter(|request| is_told(request)).count(), 1);
+    let metrics = world.ops("metrics").await;
+    assert!(metrics.contains(r#"millstream_packager_complaints_total{kind="long_gop"} 1"#), "{metrics}");
+}

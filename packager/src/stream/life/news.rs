@@ -83,6 +83,12 @@ impl News {
     }
 
     pub(super) fn complaint(&mut self, complaint: &Complaint, now: Instant) {
+        // What somebody can put right is told by itself, with how.
+        if let Some(advice) = complaint.advice() {
+            let (message, advice) = (complaint.to_string(), Some(advice));
+            let complaints = Vec::new();
+            return self.tell(What::Error { code: Code::LongGop, message, advice, complaints });
+        }
         self.complaints.note(complaint.kind(), || complaint.to_string(), now);
     }
 
