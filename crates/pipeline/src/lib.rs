@@ -4,6 +4,7 @@
 //! HTTP, settings, signing, what a stream is; and no sample of a passthrough stream comes by, so a packager that
 //! only passes through never starts GStreamer.
 
+pub mod demux;
 pub mod ladder;
 
 use std::sync::OnceLock;
