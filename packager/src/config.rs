@@ -26,6 +26,8 @@ millstream_service::settings! {
         pub grace_ms: u64 = 5_000,
         /// RTMP ingest.
         pub rtmp: ingest::Config = Default::default(),
+        /// SRT ingest.
+        pub srt: ingest::srt::Config = Default::default(),
         /// HTTP origin.
         pub origin: origin::Config = Default::default(),
         /// Live window.

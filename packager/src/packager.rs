@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     events::{Couriers, Herald},
     gate::{Gate, Judge, Local, Tracker},
-    ingest::{Publishes, Reception, Server},
+    ingest::{Publishes, Reception, Server, srt},
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
     pipeline::{Pipelines, Straight},
@@ -48,6 +48,7 @@ pub struct Packager {
     config: Config,
     tasks: Tasks,
     rtmp: Server<Arc<Gate>>,
+    srt: Option<srt::Server>,
     publishes: Publishes,
     couriers: Couriers,
     gate: Arc<Gate>,
@@ -68,6 +69,8 @@ pub struct Packager {
 pub struct Addresses {
     /// RTMP.
     pub rtmp: SocketAddr,
+    /// SRT, where it listens.
+    pub srt: Option<SocketAddr>,
     /// HTTP.
     pub origin: SocketAddr,
     /// The origin's base URL, as the tracker hands it out.
@@ -117,7 +120,8 @@ impl Packager {
             tracker.origin_is(origin_url.clone());
         }
         let (reception, publishes) = Reception::new(Arc::clone(&gate));
-        let rtmp = Server::bind(config.rtmp.clone(), reception).await?;
+        let rtmp = Server::bind(config.rtmp.clone(), Arc::clone(&reception)).await?;
+        let srt = config.srt.on.then(|| srt::Server::bind(config.srt.clone(), reception)).transpose()?;
 
         let tasks = Tasks::new();
         let means = Means {
@@ -142,14 +146,20 @@ impl Packager {
             clock,
             tasks.drain(),
         );
-        let addresses =
-            Addresses { rtmp: rtmp.local_addr(), origin: origin_address, origin_url, ops: ops.address() };
+        let addresses = Addresses {
+            rtmp: rtmp.local_addr(),
+            srt: srt.as_ref().map(srt::Server::local_addr),
+            origin: origin_address,
+            origin_url,
+            ops: ops.address(),
+        };
         gauges(&ops, &streams, &origin)?;
         let key = key.public();
         Ok(Self {
             config,
             tasks,
             rtmp,
+            srt,
             publishes,
             couriers,
             gate,
@@ -194,6 +204,7 @@ impl Packager {
             config,
             tasks,
             rtmp,
+            srt,
             mut publishes,
             couriers,
             gate,
@@ -248,7 +259,12 @@ impl Packager {
         tasks.begin_drain();
         // Both at a time: publishers' last parts are still served.
         let until = tokio::time::Instant::now() + grace;
-        tokio::join!(rtmp.shutdown(grace), tasks.shutdown(grace));
+        let srt = async {
+            if let Some(srt) = srt {
+                srt.shutdown(grace).await;
+            }
+        };
+        tokio::join!(rtmp.shutdown(grace), srt, tasks.shutdown(grace));
         // After them, for they have something to tell to the end.
         couriers.shutdown(until.saturating_duration_since(tokio::time::Instant::now()).max(LAST_NEWS)).await;
         outcome
@@ -334,6 +350,7 @@ struct Status {
 #[derive(Serialize)]
 struct StatusText {
     rtmp: SocketAddr,
+    srt: Option<SocketAddr>,
     origin: String,
     requests: usize,
     waiters: usize,
@@ -368,6 +385,7 @@ impl Status {
     fn read(&self) -> StatusText {
         StatusText {
             rtmp: self.addresses.rtmp,
+            srt: self.addresses.srt,
             origin: self.addresses.origin_url.clone(),
             requests: self.origin.requests(),
             waiters: self.origin.waiters(),

@@ -9,6 +9,7 @@ use super::{
     Terms,
     conversation::{PUBLISHER_READ_BYTES, READ_BYTES},
     events,
+    seat::Limits,
 };
 
 millstream_service::settings! {
@@ -48,6 +49,14 @@ impl Config {
             handshake_timeout: Duration::from_millis(self.handshake_timeout_ms),
             idle_timeout: self.idle_timeout(),
             ..millstream_rtmp::Config::default()
+        }
+    }
+
+    pub(super) fn seats(&self) -> Limits {
+        Limits {
+            connections_max: self.connections_max,
+            waiting_max: self.waiting_max,
+            waiting_per_address_max: self.waiting_per_address_max,
         }
     }
 

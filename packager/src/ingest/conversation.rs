@@ -86,7 +86,7 @@ pub(super) async fn run<S, G>(
         Gone::Lost | Gone::Closed(Reason::NotRtmp(_)) => {}
         // Whoever said goodbye closes the connection itself, and takes it for an error when we are first.
         Gone::Ended => listen_out(&mut io).await,
-        Gone::Closed(_) | Gone::Stopped => {
+        Gone::Closed(_) | Gone::Broken(_) | Gone::Stopped => {
             let _ = timeout(FAREWELL, io.shutdown()).await;
             listen_out(&mut io).await;
         }

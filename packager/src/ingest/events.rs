@@ -40,6 +40,9 @@ pub enum Gone {
     /// It was cut off: silent too long, broken, or a codec that is not taken.
     #[error("{0}")]
     Closed(millstream_rtmp::Reason),
+    /// It was cut off, in words: media that nothing can be made of.
+    #[error("{0}")]
+    Broken(String),
     /// We ended it: the server stops, or nobody takes its events.
     #[error("ingest ended it")]
     Stopped,

@@ -23,6 +23,8 @@ mod live;
 mod reception;
 mod seat;
 mod server;
+pub mod srt;
+mod taken;
 
 pub use config::{Config, admitted_bytes_max, unadmitted_bytes_max};
 pub use events::{Abandoned, Event, Events, Gone};

@@ -46,12 +46,15 @@ pub struct Publish {
 pub enum Source {
     /// It pushes by RTMP.
     Rtmp(SocketAddr),
+    /// It pushes by SRT.
+    Srt(SocketAddr),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rtmp(peer) => write!(out, "rtmp {peer}"),
+            Self::Srt(peer) => write!(out, "srt {peer}"),
         }
     }
 }

@@ -6,8 +6,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::Config;
-
 /// All seats there are.
 #[derive(Debug, Clone)]
 pub(super) struct Seats {
@@ -26,11 +24,17 @@ pub(super) struct Seat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full(pub(super) &'static str);
 
+/// How many seats there are; the settings of these names say why.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) connections_max: usize,
+    pub(super) waiting_max: usize,
+    pub(super) waiting_per_address_max: usize,
+}
+
 #[derive(Debug)]
 struct Shared {
-    connections_max: usize,
-    waiting_max: usize,
-    waiting_per_address_max: usize,
+    limits: Limits,
     taken: Mutex<Taken>,
 }
 
@@ -43,14 +47,8 @@ struct Taken {
 }
 
 impl Seats {
-    pub(super) fn new(config: &Config) -> Self {
-        let shared = Shared {
-            connections_max: config.connections_max,
-            waiting_max: config.waiting_max,
-            waiting_per_address_max: config.waiting_per_address_max,
-            taken: Mutex::default(),
-        };
-        Self { shared: Arc::new(shared) }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { shared: Arc::new(Shared { limits, taken: Mutex::default() }) }
     }
 
     /// A seat for a connection from `address` whose key is not known yet.
@@ -58,13 +56,13 @@ impl Seats {
         let network = network(address);
         let mut taken = self.taken();
         let here = taken.by_address.get(&network).copied().unwrap_or(0);
-        if taken.connections >= self.shared.connections_max {
+        if taken.connections >= self.shared.limits.connections_max {
             return Err(Full("connections_max"));
         }
-        if taken.waiting >= self.shared.waiting_max {
+        if taken.waiting >= self.shared.limits.waiting_max {
             return Err(Full("waiting_max"));
         }
-        if here >= self.shared.waiting_per_address_max {
+        if here >= self.shared.limits.waiting_per_address_max {
             return Err(Full("waiting_per_address_max"));
         }
         taken.connections += 1;
@@ -119,9 +117,7 @@ mod tests {
     use super::*;
 
     fn seats() -> Seats {
-        let config =
-            Config { connections_max: 4, waiting_max: 3, waiting_per_address_max: 2, ..Config::default() };
-        Seats::new(&config)
+        Seats::new(Limits { connections_max: 4, waiting_max: 3, waiting_per_address_max: 2 })
     }
 
     fn address(text: &str) -> IpAddr {

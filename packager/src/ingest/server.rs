@@ -73,7 +73,7 @@ impl<G: Gate> Server<G> {
         let listener = http::bind(config.listen).await?;
         let local_addr = listener.local_addr()?;
         let door = Arc::new(Door {
-            seats: Seats::new(&config),
+            seats: Seats::new(config.seats()),
             config,
             reception,
             clock: Clock::start(),

@@ -15,6 +15,10 @@ mod receiver;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod srt;
+#[cfg(test)]
+mod step;
+#[cfg(test)]
 mod tracker;
 #[cfg(test)]
 mod world;

@@ -58,7 +58,7 @@ impl News {
         let Some((source, since)) = self.publisher.take() else { return };
         let reason = left.to_string();
         match left {
-            Left::Gone(Gone::Closed(_)) | Left::Dismissed(_) => {
+            Left::Gone(Gone::Closed(_) | Gone::Broken(_)) | Left::Dismissed(_) => {
                 self.tell(What::error(Code::CutOff, &*reason));
             }
             Left::Gone(Gone::Ended | Gone::Lost | Gone::Stopped) => {}
