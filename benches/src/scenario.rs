@@ -7,6 +7,7 @@ mod open;
 mod packager;
 mod part;
 mod senders;
+mod soak;
 mod start;
 mod transport;
 mod work;
@@ -24,7 +25,7 @@ use tempfile::TempDir;
 
 use crate::sheet::Sheet;
 
-/// Everything there is to measure, in the order in which it is told.
+/// Everything there is to measure, in the order in which it is told. What takes half an hour is run when it is named.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "transport", what: "Bare data channel, as fast as it is taken", run: transport::run },
     Scenario { name: "senders", what: "Three senders of a data channel, side by side", run: senders::run },
@@ -40,7 +41,11 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "part", what: "Last frame of a part to the part at the edge", run: part::run },
     Scenario { name: "start", what: "First frame and distance to live in Chromium", run: start::run },
     Scenario { name: "work", what: "Pieces, records and vouchers by themselves", run: work::run },
+    Scenario { name: LONG, what: "Half an hour of a publisher that goes and comes", run: soak::run },
 ];
+
+/// What is run only when it is named.
+pub(crate) const LONG: &str = "soak";
 
 /// One thing to measure.
 #[derive(Debug)]
