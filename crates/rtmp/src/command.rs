@@ -51,13 +51,35 @@ const CONTROL_ID: u8 = 2;
 /// Chunk stream of our commands.
 const COMMAND_ID: u8 = 3;
 
+/// The codecs that are taken, by their FourCC (Enhanced RTMP v2).
+const VIDEO_CODECS: [&str; 3] = ["avc1", "hvc1", "av01"];
+const AUDIO_CODECS: [&str; 2] = ["mp4a", "Opus"];
+
+/// `FourCcInfoMask`: they are passed on, neither decoded nor encoded.
+const CAN_FORWARD: f64 = 4.0;
+
+/// `CapsExMask`: `ModEx` prefixes are read. Nobody is told to reconnect, only one track of a kind is taken, and
+/// nanoseconds are of no use.
+const CAPABILITIES: f64 = 4.0;
+
+/// What of Enhanced RTMP a client says of itself; it is answered the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Enhanced {
+    /// `fourCcList`.
+    list: bool,
+    /// `videoFourCcInfoMap` or `audioFourCcInfoMap`.
+    maps: bool,
+    /// `capsEx`.
+    capabilities: bool,
+}
+
 /// A publisher's command, with what is needed of it.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Connect {
         transaction: f64,
         app: Option<String>,
-        lists_codecs: bool,
+        enhanced: Enhanced,
     },
     CreateStream {
         transaction: f64,
@@ -88,7 +110,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Command, amf0::Error> {
                 .and_then(|object| object.get("app"))
                 .and_then(Value::as_str)
                 .map(str::to_owned),
-            lists_codecs: values.get(2).is_some_and(|object| object.get("fourCcList").is_some()),
+            enhanced: values.get(2).map_or(Enhanced::default(), enhanced),
         },
         Some("createStream") => Command::CreateStream { transaction },
         Some("publish") => Command::Publish { name: text(3) },
@@ -99,8 +121,17 @@ pub(crate) fn parse(body: &[u8]) -> Result<Command, amf0::Error> {
     })
 }
 
+fn enhanced(object: &Value) -> Enhanced {
+    let has = |name: &str| object.get(name).is_some();
+    Enhanced {
+        list: has("fourCcList"),
+        maps: has("videoFourCcInfoMap") || has("audioFourCcInfoMap"),
+        capabilities: has("capsEx"),
+    }
+}
+
 /// Answers a good `connect`, with our chunk size and windows before it.
-pub(crate) fn write_connected(transaction: f64, lists_codecs: bool, out: &mut Vec<u8>) {
+pub(crate) fn write_connected(transaction: f64, enhanced: Enhanced, out: &mut Vec<u8>) {
     write_control(kind::SET_CHUNK_SIZE, &CHUNK_BYTES.to_be_bytes(), out);
     write_control(kind::WINDOW_SIZE, &WINDOW_BYTES.to_be_bytes(), out);
     // 2: dynamic, a hint that the client may overrule.
@@ -109,9 +140,16 @@ pub(crate) fn write_connected(transaction: f64, lists_codecs: bool, out: &mut Ve
     let mut status = status("status", code::CONNECTED, "connected");
     if let Value::Object(properties) = &mut status {
         properties.push(("objectEncoding".to_owned(), Value::Number(0.0)));
-        if lists_codecs {
-            let codecs = Value::Array(vec!["avc1".into(), "mp4a".into()]);
-            properties.push(("fourCcList".to_owned(), codecs));
+        if enhanced.list {
+            let codecs = VIDEO_CODECS.iter().chain(&AUDIO_CODECS).map(|codec| Value::from(*codec)).collect();
+            properties.push(("fourCcList".to_owned(), Value::Array(codecs)));
+        }
+        if enhanced.maps {
+            properties.push(("videoFourCcInfoMap".to_owned(), object(VIDEO_CODECS.map(forwarded))));
+            properties.push(("audioFourCcInfoMap".to_owned(), object(AUDIO_CODECS.map(forwarded))));
+        }
+        if enhanced.capabilities {
+            properties.push(("capsEx".to_owned(), Value::Number(CAPABILITIES)));
         }
     }
     write_command(0, &["_result".into(), Value::Number(transaction), server, status], out);
@@ -185,6 +223,10 @@ fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
     Value::Object(properties.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
+fn forwarded(codec: &str) -> (&str, Value) {
+    (codec, Value::Number(CAN_FORWARD))
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::String(text.to_owned())
@@ -206,7 +248,11 @@ mod tests {
         let connect = object([("app", "live".into()), ("fourCcList", Value::Array(vec!["hvc1".into()]))]);
         assert_eq!(
             parse(&body(&["connect".into(), Value::Number(1.0), connect])),
-            Ok(Command::Connect { transaction: 1.0, app: Some("live".into()), lists_codecs: true })
+            Ok(Command::Connect {
+                transaction: 1.0,
+                app: Some("live".into()),
+                enhanced: Enhanced { list: true, ..Enhanced::default() }
+            })
         );
         let publish = ["publish".into(), Value::Number(5.0), Value::Null, "key".into(), "live".into()];
         assert_eq!(parse(&body(&publish)), Ok(Command::Publish { name: Some("key".into()) }));
@@ -220,7 +266,7 @@ mod tests {
     fn answers_read_in_the_chunk_size_that_holds_for_each() {
         let mut out = Vec::new();
         write_wrong_app(1.0, &"why ".repeat(100), &mut out);
-        write_connected(1.0, true, &mut out);
+        write_connected(1.0, Enhanced { list: true, maps: true, capabilities: true }, &mut out);
         write_status(1, "error", code::REFUSED, &"why ".repeat(100), &mut out);
         let mut reader = chunk::Reader::new(crate::Limits::UNADMITTED);
         let mut input = Bytes::from(out);
@@ -234,5 +280,33 @@ mod tests {
         let connected = [kind::SET_CHUNK_SIZE, kind::WINDOW_SIZE, kind::PEER_BANDWIDTH, kind::COMMAND];
         assert_eq!(kinds, [&[kind::COMMAND], connected.as_slice(), &[kind::COMMAND]].concat());
         assert!(input.is_empty());
+    }
+
+    #[test]
+    fn a_client_is_told_the_codecs_in_the_words_it_used() {
+        let answer = |enhanced: Enhanced| {
+            let mut out = Vec::new();
+            write_connected(1.0, enhanced, &mut out);
+            let mut reader = chunk::Reader::new(crate::Limits::UNADMITTED);
+            let mut input = Bytes::from(out);
+            let mut last = None;
+            while let Some(message) = reader.step(&mut input).unwrap() {
+                if let (kind::SET_CHUNK_SIZE, Some(size)) = (message.kind, message.body.first_chunk()) {
+                    reader.set_chunk_bytes(u32::from_be_bytes(*size)).unwrap();
+                }
+                last = Some(message.body);
+            }
+            amf0::read_all(&last.unwrap()).unwrap().remove(3)
+        };
+        let plain = answer(Enhanced::default());
+        assert!(["fourCcList", "videoFourCcInfoMap", "capsEx"].iter().all(|name| plain.get(name).is_none()));
+        let listed = answer(Enhanced { list: true, ..Enhanced::default() });
+        let codecs = ["avc1", "hvc1", "av01", "mp4a", "Opus"].map(Value::from).into();
+        assert_eq!(listed.get("fourCcList"), Some(&Value::Array(codecs)));
+        let full = answer(Enhanced { list: true, maps: true, capabilities: true });
+        let map = full.get("videoFourCcInfoMap").unwrap();
+        assert_eq!(map.get("hvc1").and_then(Value::as_number), Some(4.0));
+        assert_eq!(full.get("audioFourCcInfoMap").unwrap().get("Opus").and_then(Value::as_number), Some(4.0));
+        assert_eq!(full.get("capsEx").and_then(Value::as_number), Some(4.0));
     }
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use millstream_model::Instant;
 
 use crate::{
-    Frame, HANDSHAKE_BYTES, KeyError, Limits, Metadata, Setup, StreamKey, amf0,
+    Frame, HANDSHAKE_BYTES, KeyError, Limits, Metadata, Setup, StreamKey, Track, amf0,
     chunk::{self, Message},
-    command::{self, AMF_BYTES_MAX, Command, code, kind},
+    command::{self, AMF_BYTES_MAX, Command, Enhanced, code, kind},
     handshake::{Handshake, Step},
     publish::{Publish, SETUP_BYTES_MAX},
     tag,
@@ -101,6 +101,8 @@ pub enum Output {
     Config(Setup),
     /// A frame of a track that has its set-up.
     Frame(Frame),
+    /// There is another track of this kind than the first, which is left out. Said once for each kind.
+    OtherTrack(Track),
     /// What the encoder says of itself.
     Metadata(Metadata),
     /// The connection is over: write what was to be sent before, then close it. Nothing follows.
@@ -365,8 +367,8 @@ impl Connection {
             return Err(Reason::LongCommand(body.len()));
         }
         match (command::parse(body)?, &self.stage) {
-            (Command::Connect { transaction, app, lists_codecs }, Stage::Greeted) => {
-                self.connect(transaction, app.as_deref(), lists_codecs)
+            (Command::Connect { transaction, app, enhanced }, Stage::Greeted) => {
+                self.connect(transaction, app.as_deref(), enhanced)
             }
             (Command::Connect { .. }, _) => Err(Reason::Order("connect")),
             (_, Stage::Greeted) => Err(Reason::Order("a command before connect")),
@@ -394,7 +396,7 @@ impl Connection {
         }
     }
 
-    fn connect(&mut self, transaction: f64, app: Option<&str>, lists_codecs: bool) -> Result<(), Reason> {
+    fn connect(&mut self, transaction: f64, app: Option<&str>, enhanced: Enhanced) -> Result<(), Reason> {
         // Some encoders leave the slash or parameters of the URL in the name.
         let app = app.unwrap_or_default().split('?').next().unwrap_or_default().trim_matches('/');
         if app != self.config.app {
@@ -402,7 +404,7 @@ impl Connection {
             command::write_wrong_app(transaction, &reason.to_string(), &mut self.send);
             return Err(reason);
         }
-        command::write_connected(transaction, lists_codecs, &mut self.send);
+        command::write_connected(transaction, enhanced, &mut self.send);
         self.stage = Stage::Connected;
         Ok(())
     }

@@ -42,9 +42,17 @@ pub struct Metadata {
 #[derive(Debug, Default)]
 pub(crate) struct Publish {
     clock: Clock,
-    avc: Option<Bytes>,
-    aac: Option<Bytes>,
+    video: Option<Setup>,
+    audio: Option<Setup>,
+    /// Other tracks of a kind were told of.
+    others: Others,
     aggregate: Option<Aggregate>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
+    video: bool,
+    audio: bool,
 }
 
 impl Publish {
@@ -77,35 +85,37 @@ impl Publish {
 
     /// Bytes it keeps.
     pub(crate) fn held_bytes(&self) -> usize {
-        let setups = [&self.avc, &self.aac].into_iter().flatten().map(Bytes::len).sum::<usize>();
+        let setups =
+            [&self.video, &self.audio].into_iter().flatten().map(|setup| setup.bytes().len()).sum::<usize>();
         setups + self.aggregate.as_ref().map_or(0, |aggregate| aggregate.rest.len())
     }
 
     fn media(&mut self, track: Track, timestamp: u32, body: &Bytes) -> Result<Option<Output>, tag::Error> {
-        let (content, setup) = match track {
-            Track::Video => {
-                let nal_length_bytes = self.avc.as_deref().map_or(4, tag::nal_length_bytes);
-                (tag::video(body, nal_length_bytes)?, &mut self.avc)
-            }
-            Track::Audio => (tag::audio(body)?, &mut self.aac),
+        let (content, setup, others) = match track {
+            Track::Video => (tag::video(body, self.video.as_ref())?, &mut self.video, &mut self.others.video),
+            Track::Audio => (tag::audio(body)?, &mut self.audio, &mut self.others.audio),
         };
         match content {
             Content::Nothing => Ok(None),
+            Content::OtherTrack => {
+                Ok((!std::mem::replace(others, true)).then_some(Output::OtherTrack(track)))
+            }
             Content::Setup(new) => {
-                let (Setup::Avc(bytes) | Setup::Aac(bytes)) = &new;
-                if bytes.len() > SETUP_BYTES_MAX {
+                if new.bytes().len() > SETUP_BYTES_MAX {
                     return Err(tag::Error::Setup("codec set-up"));
                 }
                 // Encoders repeat their set-up with every keyframe; only a change is news.
-                if setup.as_ref() == Some(bytes) {
+                if setup.as_ref() == Some(&new) {
                     return Ok(None);
                 }
-                *setup = Some(Bytes::copy_from_slice(bytes));
+                *setup = Some(new.detached());
                 Ok(Some(Output::Config(new)))
             }
-            // What comes before the set-up cannot be decoded by anybody.
-            Content::Frame { .. } if setup.is_none() => Ok(None),
-            Content::Frame { cts_ms, keyframe, data } => {
+            // What comes before the set-up of its codec cannot be decoded by anybody.
+            Content::Frame { codec, .. } if setup.as_ref().is_none_or(|setup| setup.codec() != codec) => {
+                Ok(None)
+            }
+            Content::Frame { cts_ms, keyframe, data, .. } => {
                 let dts_ms = self.clock.unwrap(timestamp);
                 Ok(Some(Output::Frame(Frame { track, dts_ms, cts_ms, keyframe, data })))
             }
@@ -205,6 +215,32 @@ mod tests {
         let changed = [AVC_SETUP, &[0]].concat();
         assert!(matches!(video(&changed), Some(Output::Config(Setup::Avc(_)))));
         assert!(matches!(video(AVC_FRAME), Some(Output::Frame(Frame { keyframe: true, cts_ms: 40, .. }))));
+    }
+
+    #[test]
+    fn frames_of_another_codec_than_the_set_ups_are_dropped() {
+        let mut publish = Publish::default();
+        let mut video = |body: &[u8]| publish.message(&message(kind::VIDEO, 0, body)).unwrap();
+        let hevc = [&[0x90][..], b"hvc1", &[1; 21], &[3, 1, 0x20]].concat();
+        assert!(matches!(video(&hevc), Some(Output::Config(Setup::Hevc(_)))));
+        assert_eq!(video(AVC_FRAME), None);
+        let frame = [&[0x93][..], b"hvc1", &[0, 0, 0, 2, 0x26, 1]].concat();
+        assert!(matches!(video(&frame), Some(Output::Frame(Frame { keyframe: true, .. }))));
+        // The encoder was set to another codec, under way.
+        assert!(matches!(video(AVC_SETUP), Some(Output::Config(Setup::Avc(_)))));
+        assert_eq!(video(&frame), None);
+        assert!(matches!(video(AVC_FRAME), Some(Output::Frame(_))));
+    }
+
+    #[test]
+    fn other_tracks_are_told_of_once() {
+        let mut publish = Publish::default();
+        let mut audio = |body: &[u8]| publish.message(&message(kind::AUDIO, 0, body)).unwrap();
+        let second = [&[0x95, 0][..], b"mp4a", &[1, 0x12, 0x10]].concat();
+        assert_eq!(audio(&second), Some(Output::OtherTrack(Track::Audio)));
+        assert_eq!(audio(&second), None);
+        let first = [&[0x95, 0][..], b"mp4a", &[0, 0x12, 0x10]].concat();
+        assert!(matches!(audio(&first), Some(Output::Config(Setup::Aac(_)))));
     }
 
     #[test]

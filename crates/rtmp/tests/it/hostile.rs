@@ -215,6 +215,9 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         client::picture(true, 4),
         b"\x97\x02\x00\x00\x00\x01avc1\x00\x00\x00".to_vec(),
         b"\x90mp4a\x12\x10".to_vec(),
+        b"\x96\x13avc1\x01\x00\x00\x01\x09\x00\x00\x00\x02\x00\x00".to_vec(),
+        b"\x90hvc1\x01".to_vec(),
+        b"\x91Opus\xfc\xff\xfe".to_vec(),
         b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x01\x00\x05width\x00".to_vec(),
         sub.repeat(3),
     ];

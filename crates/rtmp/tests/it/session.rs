@@ -191,9 +191,9 @@ fn players_and_commands_out_of_order_are_turned_away() {
 #[test]
 fn a_codec_that_is_not_taken_ends_the_publish_by_name() {
     let mut media = Vec::new();
-    client::message(VIDEO, 6, 0, b"\x90hvc1\x01", &mut media);
+    client::message(VIDEO, 6, 0, b"\x90vp09\x01", &mut media);
     let outputs = feed(&mut publishing(), &media);
-    assert_eq!(said(&outputs)[0].2, "video is HEVC (hvc1); send H.264");
+    assert_eq!(said(&outputs)[0].2, "video is VP9 (vp09); send H.264, HEVC or AV1");
     assert!(matches!(reason(&outputs), Reason::Tag(_)));
 }
 
