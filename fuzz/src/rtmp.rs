@@ -61,7 +61,7 @@ fn converse<'a>(received: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
                     assert!((-0x80_0000..0x80_0000).contains(&frame.cts_ms) && !frame.data.is_empty());
                 }
                 Output::Close { .. } => closed = true,
-                Output::Config(_) | Output::Metadata(_) => {}
+                Output::Config(_) | Output::OtherTrack(_) | Output::Metadata(_) => {}
             }
             happened.push(format!("{output:?}"));
         }
@@ -169,11 +169,15 @@ pub(crate) fn media(data: &[u8]) {
         connection.handle(Input::Received(bytes.into()), Instant(0));
         while let Some(output) = connection.poll() {
             match output {
-                Output::Config(Setup::Avc(raw)) => {
-                    judged.handle(SegmenterInput::Config(TrackConfig::H264(raw)), wall);
-                }
-                Output::Config(Setup::Aac(raw)) => {
-                    judged.handle(SegmenterInput::Config(TrackConfig::Aac(raw)), wall);
+                Output::Config(setup) => {
+                    let config = match setup {
+                        Setup::Avc(raw) => TrackConfig::H264(raw),
+                        Setup::Hevc(raw) => TrackConfig::Hevc(raw),
+                        Setup::Av1(raw) => TrackConfig::Av1(raw),
+                        Setup::Aac(raw) => TrackConfig::Aac(raw),
+                        Setup::Opus(raw) => TrackConfig::Opus(raw),
+                    };
+                    judged.handle(SegmenterInput::Config(config), wall);
                 }
                 Output::Frame(frame) => {
                     let track = match frame.track {
@@ -190,7 +194,7 @@ pub(crate) fn media(data: &[u8]) {
                     judged.handle(SegmenterInput::Sample(sample), wall);
                 }
                 Output::Close { .. } => return judged.end(wall),
-                Output::Send(_) | Output::Publish { .. } | Output::Metadata(_) => {}
+                Output::Send(_) | Output::Publish { .. } | Output::OtherTrack(_) | Output::Metadata(_) => {}
             }
         }
     }

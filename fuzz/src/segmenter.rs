@@ -63,18 +63,26 @@ impl Judged {
 pub(crate) fn setup(data: &[u8]) {
     let Some((kind, raw)) = data.split_first() else { return };
     let raw = Bytes::copy_from_slice(raw);
-    let (config, track) = if kind % 2 == 0 {
-        (TrackConfig::H264(raw), TrackKind::Video)
-    } else {
-        (TrackConfig::Aac(raw), TrackKind::Audio)
+    let config = match kind % 8 {
+        2 => TrackConfig::Hevc(raw),
+        3 => TrackConfig::Opus(raw),
+        4 => TrackConfig::Av1(raw),
+        even if even % 2 == 0 => TrackConfig::H264(raw),
+        _ => TrackConfig::Aac(raw),
+    };
+    let track = config.track();
+    let frame: &[u8] = match config {
+        TrackConfig::Av1(_) => b"\x12\0\x32\x01\x10",
+        TrackConfig::Hevc(_) => b"\0\0\0\x01\x26",
+        _ => b"\0\0\0\x01\x65",
     };
     let mut judged = Judged::new();
     let wall = WallTime(1_700_000_000_000);
     judged.handle(Input::Config(config), wall);
     let usable = judged.outputs.is_empty();
     for n in 0..40 {
-        let data = Bytes::from_static(b"\0\0\0\x01\x65");
-        let sample = Sample { track, dts_ms: n * 30, cts_ms: 0, keyframe: n == 0 || kind % 2 == 1, data };
+        let keyframe = n == 0 || track == TrackKind::Audio;
+        let sample = Sample { track, dts_ms: n * 30, cts_ms: 0, keyframe, data: Bytes::from_static(frame) };
         judged.handle(Input::Sample(sample), wall);
     }
     judged.handle(Input::Gone, wall);
@@ -111,12 +119,13 @@ pub(crate) fn segmenter(data: &[u8]) {
                 video_ms = video_ms.saturating_add(gap);
                 wall = wall.plus_millis(gap.max(0).unsigned_abs());
                 let cts_ms = if what % 3 == 0 { i32::from(script.half().cast_signed()) } else { 0 };
-                let (keyframe, data) = (what % 20 == 0, live.data(size(&mut script, what)));
+                let keyframe = what % 20 == 0;
+                let data = live.data(keyframe, size(&mut script, what));
                 Input::Sample(Sample { track: TrackKind::Video, dts_ms: video_ms, cts_ms, keyframe, data })
             }
             what @ 101..=200 => {
                 audio_ms = audio_ms.saturating_add(gap(&mut script, what - 101, 21));
-                let data = live.data(usize::from(what % 50));
+                let data = live.data(true, usize::from(what % 50));
                 Input::Sample(Sample {
                     track: TrackKind::Audio,
                     dts_ms: audio_ms,
@@ -130,13 +139,13 @@ pub(crate) fn segmenter(data: &[u8]) {
                 for n in 0..=u32::from(what - 201) * 2 {
                     video_ms = video_ms.saturating_add(33);
                     wall = wall.plus_millis(33);
-                    let (keyframe, data) = (n == 0, live.data(100));
+                    let (keyframe, data) = (n == 0, live.data(n == 0, 100));
                     let sample =
                         Sample { track: TrackKind::Video, dts_ms: video_ms, cts_ms: 0, keyframe, data };
                     judged.handle(Input::Sample(sample), wall);
                     while audio_ms < video_ms && video_ms - audio_ms < 1_000 {
                         audio_ms += 21;
-                        let (dts_ms, data) = (audio_ms, live.data(20));
+                        let (dts_ms, data) = (audio_ms, live.data(true, 20));
                         let sample =
                             Sample { track: TrackKind::Audio, dts_ms, cts_ms: 0, keyframe: true, data };
                         judged.handle(Input::Sample(sample), wall);
@@ -149,7 +158,9 @@ pub(crate) fn segmenter(data: &[u8]) {
             234 | 235 => Input::Config(publisher::other_avc()),
             236 | 237 => Input::Config(publisher::other_aac()),
             238 | 239 => Input::Config(TrackConfig::H264(Bytes::copy_from_slice(script.bytes()))),
-            240 | 241 => Input::Config(TrackConfig::Aac(Bytes::copy_from_slice(script.bytes()))),
+            240 => Input::Config(TrackConfig::Aac(Bytes::copy_from_slice(script.bytes()))),
+            // From here on frames are looked into.
+            241 => Input::Config(publisher::some_codec(script.byte())),
             242..=245 => Input::Gone,
             246 | 247 => {
                 // The clock is ours: set wrongly by a person, not to the end of time.
@@ -207,10 +218,10 @@ struct Counted {
 }
 
 impl Live {
-    fn data(&self, len: usize) -> Bytes {
+    fn data(&self, keyframe: bool, len: usize) -> Bytes {
         self.samples.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(len, Ordering::Relaxed);
-        Bytes::from_owner(Counted { data: vec![7; len], live: self.clone() })
+        Bytes::from_owner(Counted { data: publisher::frame(keyframe, len), live: self.clone() })
     }
 
     fn check(&self) {

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use mp4_atom::{
-    Audio, Avc1, Avcc, Codec, Dinf, Dref, Edts, Elst, ElstEntry, Encode, Error, FixedPoint, FourCC, Ftyp,
-    Hdlr, Header, Matrix, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd,
-    Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd,
-    esds::{DecoderConfig, DecoderSpecific, EsDescriptor, Esds, SLConfig},
+    Codec, Dinf, Dref, Edts, Elst, ElstEntry, Encode, Error, FixedPoint, FourCC, Ftyp, Hdlr, Header, Matrix,
+    Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak,
+    Trex, Trun, TrunEntry, Url, Vmhd,
 };
 
-use crate::{cut::Slice, sample::TrackKind};
+use crate::{codec::Shape, cut::Slice, sample::TrackKind};
 
 /// Ticks a second of video: divides RTMP's milliseconds and every usual frame rate.
 pub(crate) const VIDEO_TIMESCALE: u32 = 90_000;
@@ -25,30 +24,19 @@ const NON_SYNC_FLAGS: u32 = 0x0101_0000;
 /// Bytes of an `mdat` header.
 const MDAT_HEADER_BYTES: usize = 8;
 
-/// The init segment of a video track. An edit list takes `shift` ticks from every presentation.
-pub(crate) fn video_init(
-    avcc: &Avcc,
-    width: u16,
-    height: u16,
-    aspect: Option<(u32, u32)>,
-    shift: u32,
-) -> Result<Bytes, Error> {
+/// The init segment of a video track with this sample entry. An edit list takes `shift` ticks from every presentation.
+pub(crate) fn video_init(entry: &Codec, shape: &Shape, shift: u32) -> Result<Bytes, Error> {
     // On screen a pixel is as wide as its aspect says.
-    let shown = aspect.map_or(u32::from(width), |(wide, high)| {
+    let width = shape.width;
+    let shown = shape.aspect.map_or(u32::from(width), |(wide, high)| {
         u32::try_from(u64::from(width) * u64::from(wide) / u64::from(high)).unwrap_or(u32::MAX)
     });
-    let entry = Avc1 {
-        visual: Visual { data_reference_index: 1, width, height, ..Visual::default() },
-        avcc: avcc.clone(),
-        pasp: aspect.map(|(h_spacing, v_spacing)| Pasp { h_spacing, v_spacing }),
-        ..Avc1::default()
-    };
     let tkhd = Tkhd {
         width: u16::try_from(shown).unwrap_or(u16::MAX).into(),
-        height: height.into(),
+        height: shape.height.into(),
         ..header(TrackKind::Video)
     };
-    let minf = Minf { vmhd: Some(Vmhd::default()), ..media(entry.into()) };
+    let minf = Minf { vmhd: Some(Vmhd::default()), ..media(entry.clone()) };
     let edit = ElstEntry {
         segment_duration: 0, // all there is
         media_time: Some(u64::from(shift)),
@@ -58,37 +46,10 @@ pub(crate) fn video_init(
     init(TrackKind::Video, VIDEO_TIMESCALE, tkhd, edts, minf)
 }
 
-/// The init segment of an audio track with this `AudioSpecificConfig`.
-pub(crate) fn audio_init(config: &[u8], channels: u8, sample_rate: u32) -> Result<Bytes, Error> {
-    let entry = Mp4a {
-        audio: Audio {
-            data_reference_index: 1,
-            channel_count: u16::from(channels),
-            sample_size: 16,
-            // The field has 16 bits; zero means: ask the decoder configuration.
-            sample_rate: u16::try_from(sample_rate).unwrap_or(0).into(),
-        },
-        esds: Esds {
-            es_desc: EsDescriptor {
-                es_id: 1,
-                dec_config: DecoderConfig {
-                    object_type_indication: 0x40, // ISO/IEC 14496-3 audio
-                    stream_type: 5,               // an audio stream
-                    dec_specific: Some(DecoderSpecific {
-                        raw: config.to_vec(),
-                        ..DecoderSpecific::default()
-                    }),
-                    ..DecoderConfig::default()
-                },
-                sl_config: SLConfig {},
-                ..EsDescriptor::default()
-            },
-        },
-        btrt: None,
-        taic: None,
-    };
+/// The init segment of an audio track with this sample entry.
+pub(crate) fn audio_init(entry: Codec, sample_rate: u32) -> Result<Bytes, Error> {
     let tkhd = Tkhd { volume: FixedPoint::new(1, 0), ..header(TrackKind::Audio) };
-    let minf = Minf { smhd: Some(Smhd::default()), ..media(entry.into()) };
+    let minf = Minf { smhd: Some(Smhd::default()), ..media(entry) };
     init(TrackKind::Audio, sample_rate, tkhd, None, minf)
 }
 

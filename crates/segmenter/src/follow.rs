@@ -17,10 +17,10 @@ use millstream_model::{MediaTime, RenditionId, WallTime};
 
 use crate::{
     cmaf,
-    codec::{self, Avc},
+    codec::{self, VideoCodec},
     cut::{Frame, Slice},
     output::{Complaint, Media, Output, Part, Picture, Track},
-    sample::TrackKind,
+    sample::{TrackConfig, TrackKind},
 };
 
 /// How far before a part's start a picture may be shown and still belong to it, in ticks: both are rounded to
@@ -92,16 +92,16 @@ struct Span {
 /// # Errors
 /// When the record cannot be used.
 pub fn describe(rendition: RenditionId, record: Bytes, leader: &Track) -> Result<Track, codec::Error> {
-    let avc = Avc::parse(record)?;
+    let own = VideoCodec::parse(TrackConfig::H264(record))?;
     let frame_rate_milli = match leader.media {
         Media::Video { frame_rate_milli, .. } => frame_rate_milli,
         Media::Audio { .. } => 0,
     };
     Ok(Track {
         rendition,
-        media: Media::Video { width: avc.width, height: avc.height, frame_rate_milli },
-        codec: avc.codec,
-        init: avc.plain_init,
+        media: Media::Video { width: own.shape.width, height: own.shape.height, frame_rate_milli },
+        codec: own.codec,
+        init: own.plain_init,
         ..leader.clone()
     })
 }

@@ -58,7 +58,7 @@ pub struct Track {
     pub rendition: RenditionId,
     /// What it carries.
     pub media: Media,
-    /// The codec, as in an RFC 6381 `codecs` parameter: `avc1.PPCCLL`, `mp4a.40.N`.
+    /// The codec, as in an RFC 6381 `codecs` parameter: `avc1.PPCCLL`, `hvc1.…`, `av01.…`, `mp4a.40.N`, `opus`.
     pub codec: String,
     /// Ticks a second of its media times and durations: 90,000, or the audio sample rate.
     pub timescale: u32,
@@ -159,6 +159,12 @@ pub enum Complaint {
         /// Its size.
         bytes: usize,
     },
+    /// A sample that is none of its codec was dropped.
+    #[error("{track:?}: a sample that cannot be read")]
+    Unreadable {
+        /// The track.
+        track: TrackKind,
+    },
     /// A video sample's decode time does not increase; it was dropped.
     #[error("video: a sample {by_ms} ms late")]
     Late {
@@ -236,6 +242,7 @@ impl Complaint {
             Self::NoConfig { .. } => "no_config",
             Self::NoKeyframe => "no_keyframe",
             Self::Size { .. } => "size",
+            Self::Unreadable { .. } => "unreadable",
             Self::Late { .. } => "late",
             Self::Composition { .. } => "composition",
             Self::Jump { .. } => "jump",

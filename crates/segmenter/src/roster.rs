@@ -1,12 +1,11 @@
 //! The tracks as they were put out last, so that only what really changed is put out again.
 
-use bytes::Bytes;
-
 use crate::{
     cadence::{Cadence, audio_part_target_ms},
     cmaf::{VIDEO_TICKS_PER_MS, VIDEO_TIMESCALE},
-    codec::{Aac, Avc},
+    codec::{AudioCodec, VideoCodec},
     output::{AUDIO, Media, TARGET_DURATION_MS, Track, VIDEO},
+    sample::TrackConfig,
     track::PerTrack,
 };
 
@@ -23,7 +22,7 @@ pub(crate) struct Roster {
 
 #[derive(Debug)]
 struct Entry {
-    config: Bytes,
+    config: TrackConfig,
     track: Track,
     shift_ms: u32,
 }
@@ -35,48 +34,50 @@ impl Roster {
     ///
     /// Gives the shift of its init segment, too: how much longer than true its composition offsets must be. It is
     /// `shift_ms`, that of the first keyframe, or the one before if that will do.
-    pub(crate) fn video(&mut self, avc: &Avc, cadence: Cadence, shift_ms: u32) -> (Track, u32) {
+    pub(crate) fn video(&mut self, codec: &VideoCodec, cadence: Cadence, shift_ms: u32) -> (Track, u32) {
         let kept = self.entries.video.as_ref().filter(|entry| cadence.fits(entry.track.part_target_ms));
-        let fits = |entry: &&Entry| entry.config == avc.raw && shift_ms <= entry.shift_ms + SHIFT_JITTER_MS;
+        let fits =
+            |entry: &&Entry| entry.config == codec.config && shift_ms <= entry.shift_ms + SHIFT_JITTER_MS;
         if let Some(entry) = kept.filter(fits) {
             return (entry.track.clone(), entry.shift_ms);
         }
-        let (init, shift_ms) = match avc.init(shift_ms * VIDEO_TICKS_PER_MS) {
+        let (init, shift_ms) = match codec.init(shift_ms * VIDEO_TICKS_PER_MS) {
             Ok(init) => (init, shift_ms),
-            Err(_) => (avc.plain_init.clone(), 0),
+            Err(_) => (codec.plain_init.clone(), 0),
         };
         let track = Track {
             rendition: VIDEO,
             media: Media::Video {
-                width: avc.width,
-                height: avc.height,
-                frame_rate_milli: cadence.frame_rate_milli(avc.frame_rate_milli),
+                width: codec.shape.width,
+                height: codec.shape.height,
+                frame_rate_milli: cadence.frame_rate_milli(codec.shape.frame_rate_milli),
             },
-            codec: avc.codec.clone(),
+            codec: codec.codec.clone(),
             timescale: VIDEO_TIMESCALE,
             target_duration_ms: TARGET_DURATION_MS,
             part_target_ms: kept.map_or(cadence.part_target_ms(), |entry| entry.track.part_target_ms),
             init,
         };
-        self.entries.video = Some(Entry { config: avc.raw.clone(), track: track.clone(), shift_ms });
+        self.entries.video = Some(Entry { config: codec.config.clone(), track: track.clone(), shift_ms });
         (track, shift_ms)
     }
 
-    /// The audio track with this configuration.
-    pub(crate) fn audio(&mut self, aac: &Aac) -> Track {
-        if let Some(entry) = self.entries.audio.as_ref().filter(|entry| entry.config == aac.raw) {
+    /// The audio track with this configuration, whose frames usually have `frame` samples. Other frames than before are
+    /// no change: parts of them fit the target that was chosen for those.
+    pub(crate) fn audio(&mut self, codec: &AudioCodec, frame: u32) -> Track {
+        if let Some(entry) = self.entries.audio.as_ref().filter(|entry| entry.config == codec.config) {
             return entry.track.clone();
         }
         let track = Track {
             rendition: AUDIO,
-            media: Media::Audio { channels: aac.channels, sample_rate: aac.sample_rate },
-            codec: aac.codec.clone(),
-            timescale: aac.sample_rate,
+            media: Media::Audio { channels: codec.channels, sample_rate: codec.sample_rate },
+            codec: codec.codec.clone(),
+            timescale: codec.sample_rate,
             target_duration_ms: TARGET_DURATION_MS,
-            part_target_ms: audio_part_target_ms(aac.frame_samples, aac.sample_rate),
-            init: aac.init.clone(),
+            part_target_ms: audio_part_target_ms(frame, codec.sample_rate),
+            init: codec.init.clone(),
         };
-        self.entries.audio = Some(Entry { config: aac.raw.clone(), track: track.clone(), shift_ms: 0 });
+        self.entries.audio = Some(Entry { config: codec.config.clone(), track: track.clone(), shift_ms: 0 });
         track
     }
 

@@ -5,7 +5,7 @@ use millstream_model::WallTime;
 use crate::{
     audio::Audio,
     cadence::Cadence,
-    codec::{Aac, Avc},
+    codec::{AudioCodec, VideoCodec},
     gop::Gops,
     hold::Hold,
     output::{Complaint, Output, Picture},
@@ -63,8 +63,8 @@ pub enum Input {
 pub struct Segmenter {
     timeline: Timeline,
     next_segment: NextSegment,
-    avc: Option<Avc>,
-    aac: Option<Aac>,
+    video: Option<VideoCodec>,
+    audio: Option<AudioCodec>,
     roster: Roster,
     press: Press,
     state: State,
@@ -108,8 +108,8 @@ impl Segmenter {
         Self {
             timeline: Timeline::new(start_ms, config.next_discontinuity),
             next_segment: config.next_segment,
-            avc: None,
-            aac: None,
+            video: None,
+            audio: None,
             roster: Roster::default(),
             press: Press::default(),
             state: State::Waiting(Hold::default()),
@@ -128,7 +128,7 @@ impl Segmenter {
     /// How the pictures are coded: the newest video configuration that could be used.
     #[must_use]
     pub fn video_config(&self) -> Option<TrackConfig> {
-        self.avc.as_ref().map(|avc| TrackConfig::H264(avc.raw.clone()))
+        self.video.as_ref().map(|codec| codec.config.clone())
     }
 
     /// Takes what happened at `wall`. Drain [`Self::poll`] after each call: what is not drained is kept.
@@ -153,21 +153,15 @@ impl Segmenter {
     }
 
     fn configure(&mut self, config: TrackConfig) {
-        let (track, changed) = match config {
-            TrackConfig::H264(raw) => {
-                let same = self.avc.as_ref().is_some_and(|avc| avc.raw == raw);
-                let parsed = if same { Ok(()) } else { Avc::parse(raw).map(|avc| self.avc = Some(avc)) };
-                (TrackKind::Video, parsed.map(|()| !same))
-            }
-            TrackConfig::Aac(raw) => {
-                let same = self.aac.as_ref().is_some_and(|aac| aac.raw == raw);
-                let parsed = if same { Ok(()) } else { Aac::parse(raw).map(|aac| self.aac = Some(aac)) };
-                (TrackKind::Audio, parsed.map(|()| !same))
-            }
+        let track = config.track();
+        let changed = match track {
+            TrackKind::Video if self.video.as_ref().is_some_and(|known| known.config == config) => return,
+            TrackKind::Audio if self.audio.as_ref().is_some_and(|known| known.config == config) => return,
+            TrackKind::Video => VideoCodec::parse(config).map(|codec| self.video = Some(codec)),
+            TrackKind::Audio => AudioCodec::parse(config).map(|codec| self.audio = Some(codec)),
         };
         match changed {
-            Ok(true) => self.reconfigured(track),
-            Ok(false) => {}
+            Ok(()) => self.reconfigured(track),
             Err(reason) => self.press.complain(Complaint::Config { track, reason }),
         }
     }
@@ -204,6 +198,9 @@ impl Segmenter {
             }
             return;
         }
+        let Some(sample) = self.readable(sample) else {
+            return self.press.complain(Complaint::Unreadable { track });
+        };
         if let Some(by_ms) = self.timeline.observe(track, sample.dts_ms) {
             self.press.complain(Complaint::Jump { track, by_ms });
             match &mut self.state {
@@ -228,6 +225,14 @@ impl Segmenter {
             }
         }
         self.wait(sample, wall);
+    }
+
+    /// A sample as it is put out; `None` when it is none of its codec.
+    fn readable(&self, sample: Sample) -> Option<Sample> {
+        match sample.track {
+            TrackKind::Video => self.video.as_ref()?.sample(sample),
+            TrackKind::Audio => self.audio.as_ref()?.samples(&sample.data).map(|_| sample),
+        }
     }
 
     /// Holds a sample until a continuity can start, and starts it.
@@ -257,11 +262,12 @@ impl Segmenter {
         let (video, audio) = (hold.first(TrackKind::Video), hold.first(TrackKind::Audio));
         let mut tracks = Vec::new();
         let mut lanes = Lanes::default();
-        let anchor = if let (Some(first), Some(avc)) = (video, &self.avc) {
+        let anchor = if let (Some(first), Some(codec)) = (video, &self.video) {
             let shift_ms = Video::shift_of(&first.sample);
-            let (track, edit_ms) = self.roster.video(avc, cadence, shift_ms);
+            let (track, edit_ms) = self.roster.video(codec, cadence, shift_ms);
             let (target_ms, segment) = (track.part_target_ms, self.next_segment.video);
-            let mut lane = Video::new(shift_ms, edit_ms, cadence, target_ms, segment);
+            let leading = codec.leading();
+            let mut lane = Video::new(shift_ms, edit_ms, cadence, leading, target_ms, segment);
             lane.pictures = self.pictures.then(Vec::new);
             self.timeline.begin(TrackKind::Video, lane.shifted_ms(&first.sample), first.wall);
             tracks.push(track);
@@ -273,10 +279,12 @@ impl Segmenter {
         } else {
             None
         };
-        if let (Some(_), Some(aac)) = (audio, &self.aac) {
-            let track = self.roster.audio(aac);
+        if let (Some(first), Some(codec)) = (audio, &self.audio) {
+            let frame = codec.samples(&first.sample.data).unwrap_or(codec.silence_samples);
+            let track = self.roster.audio(codec, frame);
             let (base_ms, target_ms) = (self.timeline.base_ms(), track.part_target_ms);
-            lanes.audio = Some(Audio::new(aac, base_ms, target_ms, self.next_segment.audio));
+            let segment = self.next_segment.audio;
+            lanes.audio = Some(Audio::new(codec.clone(), frame, base_ms, target_ms, segment));
             tracks.push(track);
         }
         let anchored = if lanes.video.is_some() { TrackKind::Video } else { TrackKind::Audio };
@@ -371,6 +379,6 @@ impl Segmenter {
 
     /// Which tracks have a configuration.
     fn known(&self) -> PerTrack<bool> {
-        PerTrack { video: self.avc.is_some(), audio: self.aac.is_some() }
+        PerTrack { video: self.video.is_some(), audio: self.audio.is_some() }
     }
 }

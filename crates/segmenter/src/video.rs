@@ -7,6 +7,9 @@
 //! continuity. All decode times are moved later by it, and the track's edit list takes it from all presentations:
 //! a segment's first picture is then presented at the segment's own time, B-frames or not, and in step with the
 //! audio. (Signed offsets without an edit list would say the same, but ffmpeg 5 presents such tracks late.)
+//!
+//! Behind a keyframe of HEVC's open GOPs come frames that are shown before it and lean on the GOP before. Where a
+//! continuity starts, that GOP is not there: nobody could decode them, and they are left out.
 
 use bytes::Bytes;
 use millstream_model::MediaTime;
@@ -14,6 +17,7 @@ use millstream_model::MediaTime;
 use crate::{
     cadence::Cadence,
     cmaf::{VIDEO_TICKS_PER_MS, VIDEO_TIMESCALE},
+    codec::hevc::{self, Place},
     cut::{Cutter, Frame, Segments},
     output::{Complaint, Picture},
     sample::Sample,
@@ -34,6 +38,8 @@ pub(crate) struct Video {
     /// What the edit list takes from presentations.
     edit_ms: i32,
     cadence: Cadence,
+    /// Bytes of a NAL unit's length, as long as frames may come that lean on pictures from before the first one.
+    leading: Option<usize>,
     held: Option<Held>,
     pub(crate) cutter: Cutter,
     /// Pictures for whoever follows, if somebody does.
@@ -51,18 +57,19 @@ struct Held {
 
 impl Video {
     /// A track whose first keyframe has a composition offset of `shift_ms`, and whose edit list takes `edit_ms`
-    /// from every presentation.
+    /// from every presentation. `leading`: bytes of a NAL unit's length, where there may be frames to leave out.
     pub(crate) fn new(
         shift_ms: u32,
         edit_ms: u32,
         cadence: Cadence,
+        leading: Option<usize>,
         part_target_ms: u32,
         segment: u64,
     ) -> Self {
         let frame = cadence.frame_ticks(VIDEO_TIMESCALE);
         let cutter = Cutter::new(Segments::AtKeyframes, VIDEO_TIMESCALE, frame, part_target_ms, segment);
         let [shift_ms, edit_ms] = [shift_ms, edit_ms].map(|ms| i32::try_from(ms).unwrap_or(0));
-        Self { shift_ms, edit_ms, cadence, held: None, cutter, pictures: None }
+        Self { shift_ms, edit_ms, cadence, leading, held: None, cutter, pictures: None }
     }
 
     /// The shift of a track that starts with this sample.
@@ -77,6 +84,13 @@ impl Video {
 
     /// The next sample, which lies at `at_ms` of the stream's media time (negative: before it).
     pub(crate) fn push(&mut self, sample: Sample, at_ms: i64) -> Option<Complaint> {
+        if let Some(length_bytes) = self.leading {
+            match hevc::place(&sample.data, length_bytes) {
+                Place::Skipped => return None,
+                Place::Trailing => self.leading = None,
+                Place::Other => {}
+            }
+        }
         let earliest = self.held.as_ref().map_or(0, |held| held.at_ms + 1);
         let by_ms = i128::from(earliest) - i128::from(at_ms);
         let late = u64::try_from(by_ms.max(0)).unwrap_or(u64::MAX);

@@ -27,10 +27,10 @@ struct Counted {
 }
 
 impl Live {
-    fn data(&self, len: usize) -> Bytes {
+    fn data(&self, keyframe: bool, len: usize) -> Bytes {
         self.samples.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(len, Ordering::Relaxed);
-        Bytes::from_owner(Counted { data: vec![7; len], live: self.clone() })
+        Bytes::from_owner(Counted { data: publisher::frame(keyframe, len), live: self.clone() })
     }
 
     /// The bounds of `hold` and of an open part, and the frame that is held back.
@@ -107,12 +107,12 @@ fn play(steps: Vec<Step>) -> World {
             Step::Video(gap, cts_ms, keyframe, size) => {
                 video_ms = video_ms.saturating_add(gap);
                 wall_ms = wall_ms.saturating_add(gap.max(0).unsigned_abs());
-                let data = live.data(size);
+                let data = live.data(keyframe, size);
                 Input::Sample(Sample { track: TrackKind::Video, dts_ms: video_ms, cts_ms, keyframe, data })
             }
             Step::Audio(gap, size) => {
                 audio_ms = audio_ms.saturating_add(gap);
-                let data = live.data(size);
+                let data = live.data(true, size);
                 Input::Sample(Sample {
                     track: TrackKind::Audio,
                     dts_ms: audio_ms,
@@ -121,14 +121,20 @@ fn play(steps: Vec<Step>) -> World {
                     data,
                 })
             }
-            Step::Config(n) => Input::Config(match n % 8 {
+            Step::Config(n) => Input::Config(match n % 16 {
                 0 => publisher::other_avc(),
                 1 => publisher::other_aac(),
-                2..=4 => publisher::avc(),
-                _ => publisher::aac(),
+                2..=5 => publisher::avc(),
+                6..=9 => publisher::aac(),
+                _ => publisher::some_codec(n / 16),
             }),
-            Step::Garbage(bytes) if bytes.len() % 2 == 0 => Input::Config(TrackConfig::H264(bytes.into())),
-            Step::Garbage(bytes) => Input::Config(TrackConfig::Aac(bytes.into())),
+            Step::Garbage(bytes) => Input::Config(match bytes.len() % 5 {
+                0 => TrackConfig::H264(bytes.into()),
+                1 => TrackConfig::Hevc(bytes.into()),
+                2 => TrackConfig::Av1(bytes.into()),
+                3 => TrackConfig::Aac(bytes.into()),
+                _ => TrackConfig::Opus(bytes.into()),
+            }),
             Step::Gone => Input::Gone,
             Step::Wall(ms) => {
                 wall_ms = ms;
@@ -196,7 +202,7 @@ fn flood(
         world.handle(Input::Config(config.clone()), WallTime(0));
     }
     for n in 0..count {
-        let data = live.data(size);
+        let data = live.data(keyframe, size);
         let sample = Sample { track, dts_ms: n * gap_ms, cts_ms: 0, keyframe: keyframe && n == 0, data };
         world.handle(Input::Sample(sample), WallTime(0));
         world.outputs.retain(|output| !matches!(output, millstream_segmenter::Output::Complaint(_)));

@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{sleep_until, timeout},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     Event, Gate, Gone,
@@ -164,9 +164,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
                 self.core.handle(input, self.door.clock.now());
                 Ok(())
             }
-            Output::Config(Setup::Avc(record)) => self.pass(Event::Config(TrackConfig::H264(record))).await,
-            Output::Config(Setup::Aac(config)) => self.pass(Event::Config(TrackConfig::Aac(config))).await,
+            Output::Config(setup) => self.pass(Event::Config(config(setup))).await,
             Output::Frame(frame) => self.pass(Event::Sample(sample(frame))).await,
+            Output::OtherTrack(track) => {
+                warn!(?track, "the publisher sends another track of this kind, which is left out");
+                Ok(())
+            }
             Output::Metadata(metadata) => {
                 debug!(?metadata, "metadata");
                 self.pass(Event::Metadata(metadata)).await
@@ -203,6 +206,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
             }
             Err(refusal) => Input::Refused(refusal.reason),
         }
+    }
+}
+
+fn config(setup: Setup) -> TrackConfig {
+    match setup {
+        Setup::Avc(record) => TrackConfig::H264(record),
+        Setup::Hevc(record) => TrackConfig::Hevc(record),
+        Setup::Av1(record) => TrackConfig::Av1(record),
+        Setup::Aac(config) => TrackConfig::Aac(config),
+        Setup::Opus(head) => TrackConfig::Opus(head),
     }
 }
 

@@ -114,7 +114,7 @@ impl Queue {
         let bytes = EVENT_BYTES
             + match &event {
                 Event::Sample(sample) => sample.data.len(),
-                Event::Config(TrackConfig::H264(bytes) | TrackConfig::Aac(bytes)) => bytes.len(),
+                Event::Config(config) => config.bytes().len(),
                 Event::Metadata(_) | Event::Gone { .. } => 0,
             };
         let bytes = bytes.min(self.bytes_max);

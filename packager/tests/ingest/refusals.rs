@@ -97,9 +97,9 @@ async fn a_codec_that_players_do_not_take_is_refused_by_name() {
         .unwrap();
     let mut publish = next_publish(&mut server).await;
     let (_, gone) = whole(&mut publish.events).await;
-    assert_eq!(gone.to_string(), "audio is MP3; send AAC");
+    assert_eq!(gone.to_string(), "audio is MP3; send AAC or Opus");
     let said = failure(encoder).await;
-    assert!(said.contains("audio is MP3; send AAC"), "{said}");
+    assert!(said.contains("audio is MP3; send AAC or Opus"), "{said}");
 }
 
 #[tokio::test]

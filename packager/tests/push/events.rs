@@ -99,7 +99,7 @@ async fn a_codec_that_is_not_taken_cuts_its_publisher_off_and_the_event_says_wha
     let requests = receiver.until(has("unpublish")).await;
     let cut_off = requests.iter().find(|request| request.kind() == "error").unwrap().event();
     assert_eq!(cut_off["fields"]["code"], "cut_off");
-    assert_eq!(cut_off["fields"]["message"], "audio is MP3; send AAC");
+    assert_eq!(cut_off["fields"]["message"], "audio is MP3; send AAC or Opus");
 }
 
 #[tokio::test]

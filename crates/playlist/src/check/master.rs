@@ -90,7 +90,8 @@ fn check_variant(variant: &Attributes, members: &[Attributes], findings: &mut Fi
     let codecs = text(variant, "CODECS").filter(|codecs| !codecs.is_empty());
     let complete = bandwidth.is_some_and(|bandwidth| bandwidth > 0) && codecs.is_some();
     findings.unless(complete, Rule::Variant, || format!("{variant:?}"));
-    let has_video = codecs.is_some_and(|codecs| codecs.split(',').any(|codec| !codec.starts_with("mp4a")));
+    let is_sound = |codec: &str| codec == "opus" || codec.starts_with("mp4a");
+    let has_video = codecs.is_some_and(|codecs| codecs.split(',').any(|codec| !is_sound(codec)));
     let sized = text(variant, "RESOLUTION").and_then(|size| size.split_once('x')).is_some();
     let rate = text(variant, "FRAME-RATE")
         .is_none_or(|rate| rate.split_once('.').is_some_and(|(_, decimals)| decimals.len() == 3));

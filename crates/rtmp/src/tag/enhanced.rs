@@ -32,7 +32,7 @@ pub(super) fn video(body: &Bytes, setup: Option<&Setup>) -> Result<Content, Erro
     if frame_type == COMMAND_FRAME && packet != METADATA {
         return Ok(Content::Nothing);
     }
-    let (packet, fourcc, rest) = match tracks(packet, packet == MULTITRACK_VIDEO, body.slice(at..)) {
+    let (packet, fourcc, rest) = match tracks(packet, packet == MULTITRACK_VIDEO, &body.slice(at..)) {
         Tracks::First(packet, fourcc, rest) => (packet, fourcc, rest),
         Tracks::Others => return Ok(Content::OtherTrack),
         Tracks::Cut => return Ok(Content::Nothing),
@@ -61,7 +61,7 @@ pub(super) fn video(body: &Bytes, setup: Option<&Setup>) -> Result<Content, Erro
 
 pub(super) fn audio(body: &Bytes) -> Result<Content, Error> {
     let Some((packet, at)) = packet_type(body) else { return Ok(Content::Nothing) };
-    let (packet, fourcc, rest) = match tracks(packet, packet == MULTITRACK_AUDIO, body.slice(at..)) {
+    let (packet, fourcc, rest) = match tracks(packet, packet == MULTITRACK_AUDIO, &body.slice(at..)) {
         Tracks::First(packet, fourcc, rest) => (packet, fourcc, rest),
         Tracks::Others => return Ok(Content::OtherTrack),
         Tracks::Cut => return Ok(Content::Nothing),
@@ -110,14 +110,14 @@ enum Tracks {
 }
 
 /// What is for the first track.
-fn tracks(packet: u8, several: bool, rest: Bytes) -> Tracks {
+fn tracks(packet: u8, several: bool, rest: &Bytes) -> Tracks {
     if !several {
         return match rest.first_chunk() {
             Some(&fourcc) => Tracks::First(packet, fourcc, rest.slice(4..)),
             None => Tracks::Cut,
         };
     }
-    first_of_several(&rest).unwrap_or(Tracks::Cut)
+    first_of_several(rest).unwrap_or(Tracks::Cut)
 }
 
 fn first_of_several(body: &Bytes) -> Option<Tracks> {

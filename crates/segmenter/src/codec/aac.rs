@@ -1,9 +1,12 @@
 //! AAC: the `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1), and frames of silence to fill gaps with.
 
 use bytes::Bytes;
+use mp4_atom::{
+    Audio, Mp4a,
+    esds::{DecoderConfig, DecoderSpecific, EsDescriptor, Esds, SLConfig},
+};
 
 use super::{Error, bits::Reader, bits::Writer, bounded};
-use crate::cmaf;
 
 /// `samplingFrequencyIndex` (ISO/IEC 14496-3 Table 1.18).
 const SAMPLE_RATES: [u32; 13] =
@@ -19,27 +22,23 @@ const SPECTRAL_BAND_REPLICATION: u32 = 5;
 const PARAMETRIC_STEREO: u32 = 29;
 
 /// An AAC configuration.
-#[derive(Debug, Clone)]
-pub(crate) struct Aac {
-    /// The configuration, as it came.
-    pub(crate) raw: Bytes,
+#[derive(Debug)]
+pub(super) struct Aac {
     /// The RFC 6381 text.
-    pub(crate) codec: String,
+    pub(super) codec: String,
     /// Channels of the coded signal.
-    pub(crate) channels: u8,
+    pub(super) channels: u8,
     /// Samples a second of the coded signal.
-    pub(crate) sample_rate: u32,
+    pub(super) sample_rate: u32,
     /// Samples in a frame: 1,024, rarely 960.
-    pub(crate) frame_samples: u32,
+    pub(super) frame_samples: u32,
     /// A frame of silence.
-    pub(crate) silence: Bytes,
-    /// The init segment.
-    pub(crate) init: Bytes,
+    pub(super) silence: Bytes,
 }
 
 impl Aac {
-    pub(crate) fn parse(raw: Bytes) -> Result<Self, Error> {
-        let mut reader = Reader::new(bounded(&raw)?);
+    pub(super) fn parse(raw: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bounded(raw)?);
         let named = object_type(&mut reader)?;
         let sample_rate = frequency(&mut reader)?;
         let layout = reader.bits(4)?;
@@ -58,16 +57,28 @@ impl Aac {
         };
         let frame_samples = if reader.flag()? { 960 } else { 1_024 };
         let channels = u8::try_from(channels).map_err(|_| Error::Short)?;
-        let init = cmaf::audio_init(&raw, channels, sample_rate).map_err(|_| Error::Boxes)?;
-        Ok(Self {
-            raw,
-            codec: format!("mp4a.40.{named}"),
-            channels,
-            sample_rate,
-            frame_samples,
-            silence: silence(layout),
-            init,
-        })
+        let codec = format!("mp4a.40.{named}");
+        Ok(Self { codec, channels, sample_rate, frame_samples, silence: silence(layout) })
+    }
+
+    /// The sample entry of a track with this configuration.
+    pub(super) fn entry(&self, config: &[u8]) -> mp4_atom::Codec {
+        let audio = Audio {
+            data_reference_index: 1,
+            channel_count: u16::from(self.channels),
+            sample_size: 16,
+            // The field has 16 bits; zero means: ask the decoder configuration.
+            sample_rate: u16::try_from(self.sample_rate).unwrap_or(0).into(),
+        };
+        let dec_config = DecoderConfig {
+            object_type_indication: 0x40, // ISO/IEC 14496-3 audio
+            stream_type: 5,               // an audio stream
+            dec_specific: Some(DecoderSpecific { raw: config.to_vec(), ..DecoderSpecific::default() }),
+            ..DecoderConfig::default()
+        };
+        let es_desc =
+            EsDescriptor { es_id: 1, dec_config, sl_config: SLConfig {}, ..EsDescriptor::default() };
+        Mp4a { audio, esds: Esds { es_desc }, btrt: None, taic: None }.into()
     }
 }
 
@@ -155,13 +166,13 @@ mod tests {
 
     #[test]
     fn the_usual_configurations_are_known() {
-        let stereo = Aac::parse(Bytes::from_static(&[0x11, 0x90])).unwrap();
+        let stereo = Aac::parse(&[0x11, 0x90]).unwrap();
         assert_eq!((stereo.sample_rate, stereo.channels, stereo.frame_samples), (48_000, 2, 1_024));
         assert_eq!(stereo.codec, "mp4a.40.2");
-        let mono = Aac::parse(Bytes::from_static(&[0x12, 0x08, 0x56, 0xe5, 0x00])).unwrap();
+        let mono = Aac::parse(&[0x12, 0x08, 0x56, 0xe5, 0x00]).unwrap();
         assert_eq!((mono.sample_rate, mono.channels), (44_100, 1));
         // HE-AAC, said outright: 24 kHz that plays at 48.
-        let high = Aac::parse(Bytes::from_static(&[0x2b, 0x11, 0x88, 0x00])).unwrap();
+        let high = Aac::parse(&[0x2b, 0x11, 0x88, 0x00]).unwrap();
         assert_eq!((high.sample_rate, high.codec.as_str()), (24_000, "mp4a.40.5"));
     }
 
@@ -172,9 +183,9 @@ mod tests {
             (&[0x0a, 0x10][..], "audioObjectType"),
             (&[0x16, 0x90][..], "samplingFrequencyIndex"),
         ] {
-            let error = Aac::parse(bytes.to_vec().into()).unwrap_err();
+            let error = Aac::parse(bytes).unwrap_err();
             assert!(matches!(error, Error::Value { what: got, .. } if got == what), "{error}");
         }
-        assert_eq!(Aac::parse(Bytes::from_static(&[0x11])).unwrap_err(), Error::Short);
+        assert_eq!(Aac::parse(&[0x11]).unwrap_err(), Error::Short);
     }
 }

@@ -1,80 +1,29 @@
 //! H.264: the `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.3.3.1) and the sequence parameter set in it
 //! (ITU-T H.264 §7.3.2.1.1, §E.1.1).
 
-use bytes::Bytes;
-use mp4_atom::{Avcc, AvccExt};
+use mp4_atom::{Avc1, Avcc, AvccExt};
 
-use super::{Error, bits::Reader, bounded};
-use crate::cmaf;
+use super::{
+    Described, Error,
+    bits::{Reader, low_byte, unescape},
+    bounded,
+    shape::{self, Aspect, SIDE_PIXELS_MAX, Shape},
+};
 
 /// Profiles whose parameter sets and records carry the chroma format and bit depths.
 const HIGH_PROFILES: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
-/// Pixels on a side at most: the largest that level 6.2 allows.
-const SIDE_PIXELS_MAX: u32 = 16_888;
-
-/// Frames a second at most; a rate beyond is not believed.
-const FRAME_RATE_MAX: u64 = 1_000;
-
-/// Sample aspect ratios by `aspect_ratio_idc` (ITU-T H.264 Table E-1), from 1 on.
-const ASPECTS: [(u32, u32); 16] = [
-    (1, 1),
-    (12, 11),
-    (10, 11),
-    (16, 11),
-    (40, 33),
-    (24, 11),
-    (20, 11),
-    (32, 11),
-    (80, 33),
-    (18, 11),
-    (15, 11),
-    (64, 33),
-    (160, 99),
-    (4, 3),
-    (3, 2),
-    (2, 1),
-];
-
-/// An H.264 configuration.
-#[derive(Debug, Clone)]
-pub(crate) struct Avc {
-    /// The record, as it came.
-    pub(crate) raw: Bytes,
-    /// The RFC 6381 text.
-    pub(crate) codec: String,
-    /// Pixels, after cropping.
-    pub(crate) width: u16,
-    /// Pixels, after cropping.
-    pub(crate) height: u16,
-    /// What the encoder says of its frames per 1,000 seconds; a hint, since it says so of variable rates too.
-    pub(crate) frame_rate_milli: Option<u32>,
-    /// The init segment of a track whose composition offsets are true.
-    pub(crate) plain_init: Bytes,
-    avcc: Avcc,
-    aspect: Option<(u32, u32)>,
-}
-
-impl Avc {
-    pub(crate) fn parse(raw: Bytes) -> Result<Self, Error> {
-        let avcc = record(bounded(&raw)?)?;
-        let sps = avcc.sequence_parameter_sets.first().ok_or(Error::Short)?;
-        let picture = Picture::parse(sps)?;
-        let codec = format!(
-            "avc1.{:02X}{:02X}{:02X}",
-            avcc.avc_profile_indication, avcc.profile_compatibility, avcc.avc_level_indication
-        );
-        let Picture { width, height, aspect, frame_rate_milli } = picture;
-        let plain_init = Bytes::new();
-        let avc = Self { raw, codec, width, height, frame_rate_milli, plain_init, avcc, aspect };
-        let plain_init = avc.init(0)?;
-        Ok(Self { plain_init, ..avc })
-    }
-
-    /// The init segment of a track whose composition offsets are `shift` ticks too long.
-    pub(crate) fn init(&self, shift: u32) -> Result<Bytes, Error> {
-        cmaf::video_init(&self.avcc, self.width, self.height, self.aspect, shift).map_err(|_| Error::Boxes)
-    }
+/// What a record says.
+pub(super) fn parse(raw: &[u8]) -> Result<Described, Error> {
+    let avcc = record(bounded(raw)?)?;
+    let sps = avcc.sequence_parameter_sets.first().ok_or(Error::Short)?;
+    let shape = sequence_parameters(sps)?;
+    let codec = format!(
+        "avc1.{:02X}{:02X}{:02X}",
+        avcc.avc_profile_indication, avcc.profile_compatibility, avcc.avc_level_indication
+    );
+    let entry = Avc1 { visual: shape.visual(), avcc, pasp: shape.pasp(), ..Avc1::default() };
+    Ok(Described { codec, shape, entry: entry.into() })
 }
 
 fn record(raw: &[u8]) -> Result<Avcc, Error> {
@@ -128,90 +77,61 @@ fn extension(reader: &mut Reader<'_>) -> Result<AvccExt, Error> {
     })
 }
 
-/// What a sequence parameter set says of the picture.
-#[derive(Debug, PartialEq, Eq)]
-struct Picture {
-    width: u16,
-    height: u16,
-    aspect: Option<(u32, u32)>,
-    frame_rate_milli: Option<u32>,
-}
-
-impl Picture {
-    fn parse(nal: &[u8]) -> Result<Self, Error> {
-        let payload = unescape(nal);
-        let mut reader = Reader::new(&payload);
-        let header = reader.bits(8)?;
-        if header & 0x1f != 7 {
-            return Err(Error::Value {
-                what: "nal_unit_type of a sequence parameter set",
-                got: header & 0x1f,
-            });
+fn sequence_parameters(nal: &[u8]) -> Result<Shape, Error> {
+    let payload = unescape(nal);
+    let mut reader = Reader::new(&payload);
+    let header = reader.bits(8)?;
+    if header & 0x1f != 7 {
+        return Err(Error::Value { what: "nal_unit_type of a sequence parameter set", got: header & 0x1f });
+    }
+    let profile = reader.bits(8)?;
+    reader.bits(16)?; // constraints, level
+    reader.golomb()?; // seq_parameter_set_id
+    let mut chroma = 1;
+    if HIGH_PROFILES.contains(&profile) {
+        chroma = reader.golomb()?;
+        if chroma > 3 {
+            return Err(Error::Value { what: "chroma_format_idc", got: chroma });
         }
-        let profile = reader.bits(8)?;
-        reader.bits(16)?; // constraints, level
-        reader.golomb()?; // seq_parameter_set_id
-        let mut chroma = 1;
-        if HIGH_PROFILES.contains(&profile) {
-            chroma = reader.golomb()?;
-            if chroma > 3 {
-                return Err(Error::Value { what: "chroma_format_idc", got: chroma });
-            }
-            if chroma == 3 && reader.flag()? {
-                chroma = 0; // separate planes crop as monochrome does
-            }
-            reader.golomb()?; // bit_depth_luma_minus8
-            reader.golomb()?; // bit_depth_chroma_minus8
-            reader.flag()?; // qpprime_y_zero_transform_bypass_flag
-            if reader.flag()? {
-                scaling_matrix(&mut reader, if chroma == 3 { 12 } else { 8 })?;
-            }
+        if chroma == 3 && reader.flag()? {
+            chroma = 0; // separate planes crop as monochrome does
         }
-        reader.golomb()?; // log2_max_frame_num_minus4
-        picture_order(&mut reader)?;
-        reader.golomb()?; // max_num_ref_frames
-        reader.flag()?; // gaps_in_frame_num_value_allowed_flag
-        let columns = reader.golomb()?;
-        let rows = reader.golomb()?;
-        let frames_only = reader.flag()?;
-        if !frames_only {
-            reader.flag()?; // mb_adaptive_frame_field_flag
-        }
-        reader.flag()?; // direct_8x8_inference_flag
-        let mut crop = [0; 4];
+        reader.golomb()?; // bit_depth_luma_minus8
+        reader.golomb()?; // bit_depth_chroma_minus8
+        reader.flag()?; // qpprime_y_zero_transform_bypass_flag
         if reader.flag()? {
-            for side in &mut crop {
-                *side = reader.golomb()?;
-            }
+            scaling_matrix(&mut reader, if chroma == 3 { 12 } else { 8 })?;
         }
-        let lines = if frames_only { 1 } else { 2 };
-        let (unit_x, unit_y) = match chroma {
-            1 => (2, 2 * lines),
-            2 => (2, lines),
-            _ => (1, lines),
-        };
-        let width = side("width", columns, 1, unit_x, [crop[0], crop[1]])?;
-        let height = side("height", rows, lines, unit_y, [crop[2], crop[3]])?;
-        // What follows is for display only: when it does not read, the picture is still known.
-        let (aspect, frame_rate_milli) =
-            if reader.flag()? { usability(&mut reader).unwrap_or_default() } else { (None, None) };
-        Ok(Self { width, height, aspect, frame_rate_milli })
     }
-}
-
-/// Takes out the bytes that keep start codes from appearing in a NAL unit (ITU-T H.264 §7.4.1).
-fn unescape(nal: &[u8]) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(nal.len());
-    let mut zeros = 0;
-    for &byte in nal {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
+    reader.golomb()?; // log2_max_frame_num_minus4
+    picture_order(&mut reader)?;
+    reader.golomb()?; // max_num_ref_frames
+    reader.flag()?; // gaps_in_frame_num_value_allowed_flag
+    let columns = reader.golomb()?;
+    let rows = reader.golomb()?;
+    let frames_only = reader.flag()?;
+    if !frames_only {
+        reader.flag()?; // mb_adaptive_frame_field_flag
+    }
+    reader.flag()?; // direct_8x8_inference_flag
+    let mut crop = [0; 4];
+    if reader.flag()? {
+        for side in &mut crop {
+            *side = reader.golomb()?;
         }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        payload.push(byte);
     }
-    payload
+    let lines = if frames_only { 1 } else { 2 };
+    let (unit_x, unit_y) = match chroma {
+        1 => (2, 2 * lines),
+        2 => (2, lines),
+        _ => (1, lines),
+    };
+    let width = side("width", columns, 1, unit_x, [crop[0], crop[1]])?;
+    let height = side("height", rows, lines, unit_y, [crop[2], crop[3]])?;
+    // What follows is for display only: when it does not read, the picture is still known.
+    let (aspect, frame_rate_milli) =
+        if reader.flag()? { usability(&mut reader).unwrap_or_default() } else { (None, None) };
+    Ok(Shape { width, height, aspect, frame_rate_milli })
 }
 
 fn scaling_matrix(reader: &mut Reader<'_>, lists: usize) -> Result<(), Error> {
@@ -271,51 +191,25 @@ fn side(
     u16::try_from(left).map_err(|_| wrong)
 }
 
-type Usability = (Option<(u32, u32)>, Option<u32>);
+type Usability = (Option<Aspect>, Option<u32>);
 
 /// The start of the video usability information: sample aspect ratio and frame rate.
 fn usability(reader: &mut Reader<'_>) -> Result<Usability, Error> {
-    let mut aspect = None;
-    if reader.flag()? {
-        aspect = match reader.bits(8)? {
-            255 => Some((reader.bits(16)?, reader.bits(16)?)),
-            index => usize::try_from(index).ok().and_then(|i| ASPECTS.get(i.checked_sub(1)?)).copied(),
-        }
-        .filter(|&(wide, high)| wide > 0 && high > 0 && wide != high);
-    }
-    if reader.flag()? {
-        reader.flag()?; // overscan_appropriate_flag
-    }
-    if reader.flag()? {
-        reader.bits(4)?; // video_format, video_full_range_flag
-        if reader.flag()? {
-            reader.bits(24)?; // colour description
-        }
-    }
-    if reader.flag()? {
-        reader.golomb()?; // chroma_sample_loc_type_top_field
-        reader.golomb()?; // chroma_sample_loc_type_bottom_field
-    }
+    let aspect = shape::aspect(reader)?;
+    shape::signal(reader)?;
     let mut frame_rate = None;
     if reader.flag()? {
         // A tick is a field's time.
         let units = u64::from(reader.bits(32)?) * 2;
-        let scale = u64::from(reader.bits(32)?);
-        if units > 0 && scale > 0 && scale / units <= FRAME_RATE_MAX {
-            frame_rate = u32::try_from((scale * 1_000 + units / 2) / units).ok().filter(|&rate| rate > 0);
-        }
+        frame_rate = shape::frame_rate_milli(u64::from(reader.bits(32)?), units);
     }
     Ok((aspect, frame_rate))
-}
-
-/// The lowest eight bits.
-fn low_byte(value: u32) -> u8 {
-    value.to_le_bytes()[0]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::CONFIG_BYTES_MAX;
 
     /// x264 at 1280×720, 30 frames a second, High profile (what `ffmpeg -c:v libx264` writes).
     const SPS_720P30: [u8; 28] = [
@@ -323,38 +217,38 @@ mod tests {
         0x00, 0x03, 0x00, 0x80, 0x00, 0x00, 0x1e, 0x07, 0x8c, 0x18, 0xcb,
     ];
 
-    fn record_of(sps: &[u8]) -> Bytes {
+    fn record_of(sps: &[u8]) -> Vec<u8> {
         let mut record = vec![1, sps[1], sps[2], sps[3], 0xff, 0xe1, 0];
         record.push(u8::try_from(sps.len()).unwrap());
         record.extend_from_slice(sps);
         record.extend_from_slice(&[1, 0, 4, 0x68, 0xeb, 0xe3, 0xcb]);
-        record.into()
+        record
     }
 
     #[test]
     fn a_real_record_tells_size_rate_and_codec() {
-        let avc = Avc::parse(record_of(&SPS_720P30)).unwrap();
-        assert_eq!((avc.width, avc.height), (1280, 720));
-        assert_eq!(avc.frame_rate_milli, Some(30_000));
-        assert_eq!(avc.codec, "avc1.64001F");
+        let Described { codec, shape, .. } = parse(&record_of(&SPS_720P30)).unwrap();
+        assert_eq!((shape.width, shape.height, shape.aspect), (1280, 720, None));
+        assert_eq!(shape.frame_rate_milli, Some(30_000));
+        assert_eq!(codec, "avc1.64001F");
     }
 
     #[test]
     fn every_cut_and_every_flipped_bit_is_survived() {
         let record = record_of(&SPS_720P30);
         for len in 0..record.len() {
-            let cut = Avc::parse(record.slice(..len));
+            let cut = parse(&record[..len]);
             assert!(cut.is_err(), "{len}");
         }
         for bit in 0..record.len() * 8 {
-            let mut flipped = record.to_vec();
+            let mut flipped = record.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let _ = Avc::parse(flipped.into());
+            let _ = parse(&flipped);
         }
     }
 
     #[test]
     fn a_record_over_the_bound_is_refused() {
-        assert_eq!(Avc::parse(vec![1; 5_000].into()).unwrap_err(), Error::Long(5_000));
+        assert!(matches!(parse(&[1; CONFIG_BYTES_MAX + 1]), Err(Error::Long(_))));
     }
 }

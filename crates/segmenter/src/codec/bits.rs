@@ -24,6 +24,22 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
+    /// Passes over bits that do not matter.
+    pub(super) fn skip(&mut self, count: u32) -> Result<(), Error> {
+        for _ in 0..count / 32 {
+            self.bits(32)?;
+        }
+        self.bits(count % 32).map(|_| ())
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Error> {
+        Ok(low_byte(self.bits(8)?))
+    }
+
+    pub(super) fn half(&mut self) -> Result<u16, Error> {
+        Ok(u16::from_be_bytes([self.byte()?, self.byte()?]))
+    }
+
     pub(super) fn flag(&mut self) -> Result<bool, Error> {
         Ok(self.bits(1)? == 1)
     }
@@ -45,6 +61,26 @@ impl<'a> Reader<'a> {
         let code = i64::from(self.golomb()?);
         Ok(if code % 2 == 0 { -(code / 2) } else { (code + 1) / 2 })
     }
+}
+
+/// The lowest eight bits.
+pub(super) fn low_byte(value: u32) -> u8 {
+    value.to_le_bytes()[0]
+}
+
+/// Takes out the bytes that keep start codes from appearing in a NAL unit (ITU-T H.264 §7.4.1, H.265 §7.4.2).
+pub(super) fn unescape(nal: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(nal.len());
+    let mut zeros = 0;
+    for &byte in nal {
+        if zeros >= 2 && byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        payload.push(byte);
+    }
+    payload
 }
 
 /// Writes bits.

@@ -3,12 +3,22 @@
 //! A publisher wrote them, so every bit is doubted; but only what we rely on is checked, the rest goes through.
 
 mod aac;
+mod av1;
+mod av1_sequence;
 mod avc;
 mod bits;
+pub(crate) mod hevc;
+mod hevc_sps;
+mod opus;
+mod shape;
+mod track;
 
 use thiserror::Error;
 
-pub(crate) use self::{aac::Aac, avc::Avc};
+pub(crate) use self::{
+    shape::Shape,
+    track::{AudioCodec, VideoCodec},
+};
 
 /// Bytes of one configuration at most. Real ones are below 200; a catalog holds it inline.
 pub const CONFIG_BYTES_MAX: usize = 4 * 1024;
@@ -30,9 +40,22 @@ pub enum Error {
         /// What it says.
         got: u32,
     },
+    /// What it must have is not there.
+    #[error("{0} is missing")]
+    Absent(&'static str),
     /// It reads well, but does not fit in an init segment.
     #[error("does not fit in an init segment")]
     Boxes,
+}
+
+/// What a video configuration comes to.
+#[derive(Debug)]
+struct Described {
+    /// The RFC 6381 text.
+    codec: String,
+    shape: Shape,
+    /// The sample entry.
+    entry: mp4_atom::Codec,
 }
 
 /// A configuration's bytes, within bounds.
