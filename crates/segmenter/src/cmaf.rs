@@ -66,13 +66,14 @@ pub(crate) fn part(kind: TrackKind, sequence: u32, slice: &Slice) -> Result<Byte
     };
     let mut boxes = Vec::new();
     moof.encode(&mut boxes)?;
-    let offset = i32::try_from(boxes.len() + MDAT_HEADER_BYTES).map_err(|_| Error::InvalidSize)?;
+    let moof_bytes = boxes.len();
+    let offset = i32::try_from(moof_bytes + MDAT_HEADER_BYTES).map_err(|_| Error::InvalidSize)?;
     if let Some(trun) = moof.traf.first_mut().and_then(|traf| traf.trun.first_mut()) {
         trun.data_offset = Some(offset);
     }
     let payload: usize = slice.frames.iter().map(|frame| frame.data.len()).sum();
-    boxes.clear();
-    boxes.reserve(payload + 2 * MDAT_HEADER_BYTES);
+    // To the byte: parts are kept for as long as the window is, and what is set aside with them, too.
+    let mut boxes = Vec::with_capacity(moof_bytes + MDAT_HEADER_BYTES + payload);
     moof.encode(&mut boxes)?;
     Header { kind: FourCC::new(b"mdat"), size: Some(payload) }.encode(&mut boxes)?;
     for frame in &slice.frames {
@@ -160,4 +161,27 @@ fn init(kind: TrackKind, timescale: u32, tkhd: Tkhd, edts: Option<Edts>, minf: M
     ftyp.encode(&mut boxes)?;
     moov.encode(&mut boxes)?;
     Ok(boxes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cut::Frame;
+
+    #[test]
+    fn a_part_takes_the_memory_that_it_needs() {
+        let data = Bytes::from(vec![7; 10_000]);
+        let frame = |start| Frame {
+            start,
+            duration: 3_000,
+            composition: 0,
+            keyframe: start == 0,
+            data: data.clone(),
+        };
+        let frames = (0..8).map(|index| frame(index * 3_000)).collect();
+        let slice = Slice { segment: 1, part: 0, start: 0, duration: 24_000, frames };
+        let part = part(TrackKind::Video, 1, &slice).unwrap();
+        let bytes = part.len();
+        assert_eq!(Vec::from(part).capacity(), bytes);
+    }
 }
