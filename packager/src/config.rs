@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use millstream_service::{ops, telemetry, trust};
 
-use crate::{events, gate, ingest, origin, window};
+use crate::{events, gate, ingest, origin, policy, window};
 
 millstream_service::settings! {
     /// The packager: RTMP in, signed low-latency HLS out.
@@ -20,8 +20,8 @@ millstream_service::settings! {
         pub local: Vec<gate::LocalStream> = Vec::new(),
         /// Streams at a time at most.
         pub streams_max: usize = 64,
-        /// Milliseconds that a stream waits for a publisher that went away.
-        pub away_ms: u64 = 30_000,
+        /// What publishers may do.
+        pub policy: policy::Config = Default::default(),
         /// Milliseconds for what is in hand when the program ends.
         pub grace_ms: u64 = 5_000,
         /// RTMP ingest.

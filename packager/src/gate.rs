@@ -29,6 +29,7 @@ use crate::{
     clock::Clock,
     events::Herald,
     ingest::{self, Refusal, StreamKey},
+    policy::{Policies, Takeover},
 };
 
 /// Everything a stream is served and signed with.
@@ -102,6 +103,7 @@ pub struct Gate {
     clock: Clock,
     streams_max: usize,
     herald: Option<Herald>,
+    policies: Option<Arc<Policies>>,
     known: Mutex<HashMap<StreamId, Known>>,
 }
 
@@ -119,13 +121,19 @@ impl Gate {
     /// A gate for `packager`, for at most `streams_max` streams.
     #[must_use]
     pub fn new(judge: Judge, packager: PublicKey, clock: Clock, streams_max: usize) -> Self {
-        Self { judge, packager, clock, streams_max, herald: None, known: Mutex::default() }
+        Self { judge, packager, clock, streams_max, herald: None, policies: None, known: Mutex::default() }
     }
 
     /// The same, which also tells of those with a good key whom it refuses.
     #[must_use]
     pub fn telling(self, herald: Herald) -> Self {
         Self { herald: Some(herald), ..self }
+    }
+
+    /// The same, where streams have policies of their own.
+    #[must_use]
+    pub fn under(self, policies: Arc<Policies>) -> Self {
+        Self { policies: Some(policies), ..self }
     }
 
     /// What the last yes for `stream` brought.
@@ -222,6 +230,10 @@ impl ingest::Gate for Arc<Gate> {
     async fn admit(&self, key: &StreamKey) -> Result<ingest::Admitted, Refusal> {
         let permission = self.ask(&Secret::new(key.expose().to_owned())).await?;
         Ok(ingest::Admitted { stream: permission.stream })
+    }
+
+    fn takeover(&self, stream: &StreamId) -> Takeover {
+        self.policies.as_ref().map_or(Takeover::Refuse, |policies| policies.of(stream).takeover)
     }
 
     fn refused(&self, stream: &StreamId, refusal: &Refusal) {

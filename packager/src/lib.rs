@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod origin;
 mod packager;
 pub mod pipeline;
+pub mod policy;
 pub mod program;
 mod report;
 pub mod sequence;

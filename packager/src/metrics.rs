@@ -19,6 +19,8 @@ pub struct Metrics {
     pub unsigned: IntCounter,
     /// Complaints of the segmenter about publishers, by kind.
     pub complaints: IntCounterVec,
+    /// Publishers cut off for more than their stream's policy allows, by limit.
+    pub limits: IntCounterVec,
     /// HTTP answers by kind of resource and status.
     pub answers: IntCounterVec,
     /// Bytes of HTTP bodies by kind of resource.
@@ -51,6 +53,7 @@ impl Metrics {
             part_bytes: counter("part_bytes_total", "Bytes of parts signed")?,
             unsigned: counter("parts_unsigned_total", "Parts that could not be signed")?,
             complaints: by("complaints_total", "Complaints about publishers' media", &["kind"])?,
+            limits: by("limits_total", "Publishers over a limit of their stream", &["limit"])?,
             answers: by("http_answers_total", "HTTP answers", &["resource", "status"])?,
             sent_bytes: by("http_sent_bytes_total", "Bytes of HTTP bodies", &["resource"])?,
             feed_gaps: counter("feed_gaps_total", "Times a feed fell behind and skipped")?,

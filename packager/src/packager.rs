@@ -22,6 +22,7 @@ use crate::{
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
     pipeline::{Pipelines, Straight},
+    policy::Policies,
     report,
     sequence::Generations,
     stream::{Stream, life::Means},
@@ -108,7 +109,10 @@ impl Packager {
         let judge = judge(&config, &trust, &folder, &generations)?;
         let ops = ops::Listener::bind(&config.ops, "packager", env!("CARGO_PKG_VERSION")).await?;
         let (herald, couriers) = Herald::load(&config.events, &trust, key.public(), clock, ops.registry())?;
-        let gate = Gate::new(judge, key.public(), clock, config.streams_max).telling(herald.clone());
+        let policies = Arc::new(Policies::new(&config.policy)?);
+        let gate = Gate::new(judge, key.public(), clock, config.streams_max)
+            .telling(herald.clone())
+            .under(Arc::clone(&policies));
         let gate = Arc::new(gate);
 
         let metrics = Metrics::register(ops.registry())?;
@@ -134,7 +138,7 @@ impl Packager {
             herald,
             pipelines,
             drain: tasks.drain(),
-            away: Duration::from_millis(config.away_ms),
+            policies,
             linger: Duration::from_millis(config.window.span_ms),
         };
         let streams = Streams::new(means, config.window.clone(), tasks.spawner());

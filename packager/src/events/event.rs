@@ -101,6 +101,8 @@ pub enum Code {
     CutOff,
     /// The publisher's media had to be bent; summed up.
     Media,
+    /// A publisher was cut off, for it sends more than its stream takes.
+    Limit,
     /// Keyframes are too far apart: viewers join late.
     LongGop,
 }

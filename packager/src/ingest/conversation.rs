@@ -126,7 +126,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
     async fn listen(&mut self) -> Result<Input, Gone> {
         let abandoned = async {
             match &self.publisher {
-                Some(publisher) => publisher.abandoned().await,
+                Some(publisher) => {
+                    publisher.abandoned().await;
+                    publisher.dismissal().to_owned()
+                }
                 None => pending().await,
             }
         };
@@ -141,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
         tokio::select! {
             biased;
             () = self.drain.begun() => Ok(Input::Stop("the server is going down".to_owned())),
-            () = abandoned => Ok(Input::Stop("the stream was ended by its server".to_owned())),
+            reason = abandoned => Ok(Input::Stop(reason)),
             read = self.io.read_buf(&mut self.read) => match read {
                 Ok(1..) => Ok(Input::Received(self.read.split().freeze())),
                 Ok(0) | Err(_) => Err(Gone::Lost),
@@ -188,8 +191,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
             () = self.drain.begun() => false,
         };
         if !passed {
-            self.core
-                .handle(Input::Stop("the stream was ended by its server".to_owned()), self.door.clock.now());
+            let reason = publisher.dismissal().to_owned();
+            self.core.handle(Input::Stop(reason), self.door.clock.now());
         }
         Ok(())
     }

@@ -54,6 +54,7 @@ pub struct Events {
     receiver: mpsc::Receiver<(Event, usize)>,
     room: Arc<Semaphore>,
     gone: Arc<OnceLock<Gone>>,
+    dismissal: Arc<OnceLock<String>>,
     ended: bool,
 }
 
@@ -64,6 +65,7 @@ pub(super) struct Queue {
     room: Arc<Semaphore>,
     bytes_max: usize,
     gone: Arc<OnceLock<Gone>>,
+    dismissal: Arc<OnceLock<String>>,
 }
 
 /// Nobody takes events any more.
@@ -81,9 +83,15 @@ pub(super) fn queue(bytes_max: usize) -> (Queue, Events) {
     let bytes_max = queue_bytes(bytes_max);
     let (sender, receiver) = mpsc::channel(QUEUE_EVENTS_MAX);
     let room = Arc::new(Semaphore::new(bytes_max));
-    let gone = Arc::new(OnceLock::new());
-    let events = Events { receiver, room: Arc::clone(&room), gone: Arc::clone(&gone), ended: false };
-    (Queue { sender, room, bytes_max, gone }, events)
+    let (gone, dismissal) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+    let queue = Queue {
+        sender,
+        room: Arc::clone(&room),
+        bytes_max,
+        gone: Arc::clone(&gone),
+        dismissal: Arc::clone(&dismissal),
+    };
+    (queue, Events { receiver, room, gone, dismissal, ended: false })
 }
 
 impl Events {
@@ -99,6 +107,17 @@ impl Events {
         self.ended = true;
         // Unset when the server was dropped and its connections with it.
         Some(Event::Gone { reason: self.gone.get().cloned().unwrap_or(Gone::Stopped) })
+    }
+}
+
+impl Events {
+    /// Ends the publisher, and tells it why. What is queued may still be received; then comes [`Event::Gone`], without
+    /// waiting for the publisher to understand.
+    pub fn dismiss(&mut self, reason: impl Into<String>) {
+        // The first reason stays.
+        let _ = self.dismissal.set(reason.into());
+        self.room.close();
+        self.receiver.close();
     }
 }
 
@@ -126,6 +145,11 @@ impl Queue {
     /// Waits until nobody takes events any more.
     pub(super) async fn abandoned(&self) {
         self.sender.closed().await;
+    }
+
+    /// What [`Events::dismiss`] said.
+    pub(super) fn dismissal(&self) -> &str {
+        self.dismissal.get().map_or("the stream was ended by its server", String::as_str)
     }
 
     /// Ends it: what is in it is still received, then `reason`.
@@ -175,6 +199,19 @@ mod tests {
         assert!(matches!(events.recv().await, Some(Event::Sample(_))));
         assert_eq!(events.recv().await, Some(Event::Gone { reason: Gone::Lost }));
         assert_eq!(events.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_publisher_that_is_dismissed_learns_why_and_what_it_sent_is_not_lost() {
+        let (queue, mut events) = queue(0);
+        queue.send(sample(1)).await.unwrap();
+        events.dismiss("go");
+        queue.abandoned().await;
+        assert!(queue.send(sample(1)).await.is_err());
+        assert_eq!(queue.dismissal(), "go");
+        // The queue is not ended yet, as of a publisher that is stuck.
+        assert!(matches!(events.recv().await, Some(Event::Sample(_))));
+        assert_eq!(events.recv().await, Some(Event::Gone { reason: Gone::Stopped }));
     }
 
     #[tokio::test]

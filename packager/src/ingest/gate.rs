@@ -5,11 +5,19 @@ use std::future::Future;
 use millstream_model::StreamId;
 use millstream_rtmp::StreamKey;
 
+use crate::policy::Takeover;
+
 /// Decides about stream keys. The real one asks the tracker.
 pub trait Gate: Send + Sync + 'static {
     /// Whether whoever holds `key` may publish, and what. Is dropped when it takes longer than
     /// `admit_timeout_ms`.
     fn admit(&self, key: &StreamKey) -> impl Future<Output = Result<Admitted, Refusal>> + Send;
+
+    /// Who wins when somebody publishes `stream`, which has a publisher.
+    fn takeover(&self, stream: &StreamId) -> Takeover {
+        let _ = stream;
+        Takeover::Refuse
+    }
 
     /// A publisher of `stream` whose key was good is refused all the same.
     fn refused(&self, stream: &StreamId, refusal: &Refusal) {

@@ -130,7 +130,8 @@ impl<G: Gate> Reception<G> {
 
     async fn seat(&self, key: &StreamKey, source: Source, queue_bytes_max: usize) -> Result<Seated, Refusal> {
         let stream = self.gate.admit(key).await?.stream;
-        let slot = self.live.claim(&stream).ok_or_else(|| {
+        let takeover = self.gate.takeover(&stream);
+        let slot = self.live.claim(&stream, takeover).await.ok_or_else(|| {
             let refusal =
                 Refusal::new("this stream has a publisher already; end that one first, then try again");
             self.gate.refused(&stream, &refusal);
@@ -176,12 +177,19 @@ impl Seated {
     /// # Errors
     /// When nobody takes events any more.
     pub async fn send(&self, event: Event) -> Result<(), Abandoned> {
+        self.slot.heard();
         self.queue.send(event).await
     }
 
     /// Waits until nobody takes events any more.
     pub async fn abandoned(&self) {
         self.queue.abandoned().await;
+    }
+
+    /// Why nobody takes events any more, in words for the publisher.
+    #[must_use]
+    pub fn dismissal(&self) -> &str {
+        self.queue.dismissal()
     }
 
     /// Ends it, and says so in the log: what is queued is still received, then `reason`. The stream is free before
@@ -233,7 +241,13 @@ mod tests {
         let first = reception.admit(&key("cam"), from(1), TERMS, &tasks.drain()).await.unwrap();
         let publish = publishes.next().await.unwrap();
         assert_eq!((publish.stream.as_str(), publish.source), ("cam", from(1)));
-        let second = reception.admit(&key("cam"), from(2), TERMS, &tasks.drain()).await.unwrap_err();
+        let drain = tasks.drain();
+        let second = key("cam");
+        let (second, ()) = tokio::join!(reception.admit(&second, from(2), TERMS, &drain), async {
+            tokio::time::sleep(Duration::from_millis(1)).await; // waits because a clock must tell two moments apart
+            first.send(Event::Metadata(millstream_rtmp::Metadata::default())).await.unwrap();
+        });
+        let second = second.unwrap_err();
         assert!(second.reason.contains("has a publisher already"), "{second}");
         assert_eq!((reception.publishing(), reception.refused()), (1, 1));
         first.end(Gone::Ended);

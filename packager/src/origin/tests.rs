@@ -64,7 +64,7 @@ async fn world(settings: impl FnOnce(&mut Config, &mut window::Config, &mut Perm
         herald: crate::events::Herald::to_nobody(clock).unwrap(),
         pipelines: Arc::new(crate::pipeline::Straight),
         drain: tasks.drain(),
-        away: Duration::ZERO,
+        policies: Arc::new(crate::policy::Policies::new(&Default::default()).unwrap()),
         linger: Duration::ZERO,
     };
     let (mut config, mut window) = (Config::default(), window::Config::default());

@@ -15,8 +15,8 @@ mod news;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
-use millstream_model::BitRate;
-use millstream_segmenter::{self as segmenter, Input, NextSegment, Output};
+use millstream_model::{BitRate, Instant};
+use millstream_segmenter::{self as segmenter, Input, Media, NextSegment, Output};
 use millstream_service::{
     data::{self, Folder},
     tasks::Drain,
@@ -41,6 +41,7 @@ use crate::{
     ingest::{Event, Events, Gone, Metadata, Refusal, Source},
     metrics::Metrics,
     pipeline::{Pipeline, Pipelines},
+    policy::{Breach, Limits, Policies},
     sequence::{Generations, Numbers, Sequence},
     signer::{Rates, Signer},
 };
@@ -65,8 +66,7 @@ pub(crate) struct Means {
     pub(crate) herald: Herald,
     pub(crate) pipelines: Arc<dyn Pipelines>,
     pub(crate) drain: Drain,
-    /// How long a publisher may be away.
-    pub(crate) away: Duration,
+    pub(crate) policies: Arc<Policies>,
     /// How long an ended stream stays.
     pub(crate) linger: Duration,
 }
@@ -103,6 +103,13 @@ struct Work {
     pipeline: Box<dyn Pipeline>,
     signer: Signer,
     news: News,
+    limits: Limits,
+    /// The newest tracks are more than the stream takes, and nobody was told of them.
+    oversize: Option<Breach>,
+    /// What the publisher went over.
+    breach: Option<Breach>,
+    /// Who comes in the publisher's place.
+    successor: Option<Arrival>,
     complaints: u32,
     changes: Changes,
 }
@@ -139,6 +146,7 @@ impl Life {
     /// From the first publisher until none comes back.
     async fn show(&mut self, first: Arrival) -> After {
         let Arrival { mut source, mut events, permission } = first;
+        let policy = self.means.policies.of(self.stream.id());
         let mut work = match self.begin(permission).await {
             Ok(work) => work,
             Err(error) => {
@@ -147,12 +155,19 @@ impl Life {
             }
         };
         loop {
-            work.news.publishes(source, self.means.clock.now());
+            let now = self.means.clock.now();
+            work.news.publishes(source, now);
+            (work.limits, work.breach) = (Limits::new(policy, work.news.began(), now), None);
             let served = self.publisher(&mut work, &mut events).await;
             drop(events);
             let now = self.means.clock.now();
             match served {
-                Ok(left) => work.news.left(&left, now),
+                Ok(left) => {
+                    work.news.left(&left, now);
+                    if matches!(left, Left::Over(breach) if breach.ends_show()) {
+                        break;
+                    }
+                }
                 Err(error) => {
                     error!(%error, "numbers cannot be kept on disk, so nothing more can be signed");
                     let reason = String::from("the packager cannot write to its data folder");
@@ -166,10 +181,15 @@ impl Life {
             if self.stream.look(|inner| inner.gone) {
                 break;
             }
-            self.stream.change(|inner| inner.state = State::Away);
-            info!(wait_ms = self.means.away.as_millis(), "waiting for the publisher to come back");
-            let Some(arrival) = self.arrival_within(self.means.away).await else { break };
-            info!("the publisher is back");
+            let arrival = if let Some(successor) = work.successor.take() {
+                successor
+            } else {
+                self.stream.change(|inner| inner.state = State::Away);
+                info!(wait_ms = policy.away.as_millis(), "waiting for the publisher to come back");
+                let Some(arrival) = self.arrival_within(policy.away).await else { break };
+                info!("the publisher is back");
+                arrival
+            };
             if let Err(error) = self.resume(&mut work, arrival.permission).await {
                 error!(%error, "no generation can be noted, so nothing more can be signed");
                 break;
@@ -202,12 +222,30 @@ impl Life {
         self.stream.begin(permission);
         info!(generation, "stream begins");
         let news = News::new(self.means.herald.clone(), Arc::clone(&self.stream), self.means.clock.now());
-        Ok(Work { pipeline, signer, news, complaints: 0, changes: Changes::default() })
+        let now = self.means.clock.now();
+        Ok(Work {
+            pipeline,
+            signer,
+            news,
+            limits: Limits::new(self.means.policies.of(self.stream.id()), now, now),
+            oversize: None,
+            breach: None,
+            successor: None,
+            complaints: 0,
+            changes: Changes::default(),
+        })
     }
 
     /// Serves one publisher until it is gone.
     async fn publisher(&mut self, work: &mut Work, events: &mut Events) -> Result<Left, data::Error> {
         let left = self.events(work, events).await?;
+        if let Left::Over(breach) = &left {
+            self.means.metrics.limits.with_label_values(&[breach.limit()]).inc();
+        }
+        if matches!(left, Left::Over(_) | Left::Dismissed(_)) {
+            info!(reason = %left, "the publisher is sent away");
+            events.dismiss(left.to_string());
+        }
         self.process(work, Input::Gone).await?;
         Ok(left)
     }
@@ -228,20 +266,32 @@ impl Life {
                 );
                 return Ok(Left::Dismissed("the codecs change all the time".to_owned()));
             }
+            if let Some(breach) = work.breach {
+                return Ok(Left::Over(breach));
+            }
             let clock = self.means.clock;
-            let news = async {
-                match work.news.due() {
-                    Some(due) => tokio::time::sleep(due.since(clock.now())).await,
-                    None => std::future::pending().await,
-                }
+            let until = async |at: Option<Instant>| match at {
+                Some(at) => tokio::time::sleep(at.since(clock.now())).await,
+                None => std::future::pending().await,
             };
+            let (news, over) = (until(work.news.due()), until(work.limits.ends()));
             let asking = renewal.is_some();
             let renewed = OptionFuture::from(renewal.as_mut());
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::Config(config)) => self.process(work, Input::Config(config)).await?,
-                    Some(Event::Sample(sample)) => self.process(work, Input::Sample(sample)).await?,
-                    Some(Event::Metadata(metadata)) => work.signer.expect(rates(&metadata)),
+                    Some(Event::Sample(sample)) => {
+                        work.breach = work.limits.sample(sample.data.len(), clock.now()).err();
+                        self.process(work, Input::Sample(sample)).await?;
+                    }
+                    Some(Event::Metadata(metadata)) => {
+                        work.breach = work.limits.announced(&metadata).err();
+                        work.signer.expect(rates(&metadata));
+                    }
+                    Some(Event::Gone { reason: Gone::Stopped }) if work.successor.is_some() => {
+                        info!("another publisher takes over");
+                        return Ok(Left::Replaced);
+                    }
                     Some(Event::Gone { reason }) => {
                         info!(%reason, "publisher gone");
                         return Ok(Left::Gone(reason));
@@ -252,6 +302,12 @@ impl Life {
                     return Ok(Left::Dismissed("the stream was removed at the tracker".to_owned()));
                 }
                 () = news => work.news.look(clock.now(), false),
+                () = over => work.breach = work.limits.time(clock.now()).err(),
+                // Who was let in while another publishes was let in to replace it. What that one sent is not lost.
+                Some(arrival) = self.inbox.recv(), if work.successor.is_none() => {
+                    events.dismiss(Left::Replaced.to_string());
+                    work.successor = Some(arrival);
+                }
                 _ = look.tick(), if !asking => {
                     if self.renewal_is_due() {
                         let (gate, id) = (Arc::clone(&self.means.gate), self.stream.id().clone());
@@ -333,12 +389,24 @@ impl Life {
         while let Some(output) = work.pipeline.poll() {
             match output {
                 Output::Tracks(tracks) => {
+                    work.oversize = tracks.iter().find_map(|track| match track.media {
+                        Media::Video { width, height, .. } => {
+                            work.limits.picture(width.into(), height.into()).err()
+                        }
+                        Media::Audio { .. } => None,
+                    });
+                    if work.oversize.is_some() {
+                        work.breach = work.oversize;
+                        continue;
+                    }
                     let catalog = work.signer.tracks(&tracks, self.means.clock.wall());
                     if catalog.is_some() {
                         work.changes.note(self.means.clock.now());
                     }
                     self.announce(catalog);
                 }
+                // Of tracks that nobody was told of.
+                Output::Part(_) if work.oversize.is_some() => work.breach = work.oversize,
                 Output::Part(part) => self.part(work, part).await?,
                 Output::Complaint(complaint) => {
                     self.means.metrics.complaints.with_label_values(&[complaint.kind()]).inc();

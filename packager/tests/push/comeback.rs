@@ -8,7 +8,7 @@ use crate::world::{KEY, Receiver, World, assert_clean, follow, media, push, root
 
 #[tokio::test]
 async fn a_publisher_that_comes_back_goes_on_after_one_discontinuity() {
-    let world = World::start(|config| config.away_ms = 20_000).await;
+    let world = World::start(|config| config.policy.away_ms = 20_000).await;
     let file = media(60, 20).await;
     let mut encoder = push(&file, "1", &world.rtmp(KEY));
     world.begun().await;
@@ -42,7 +42,7 @@ async fn a_publisher_that_comes_back_goes_on_after_one_discontinuity() {
 
 #[tokio::test]
 async fn a_publisher_that_stays_away_ends_the_stream_and_may_begin_another_generation() {
-    let world = World::start(|config| config.away_ms = 500).await;
+    let world = World::start(|config| config.policy.away_ms = 500).await;
     let file = media(60, 20).await;
     let mut encoder = push(&file, "1", &world.rtmp(KEY));
     world.begun().await;

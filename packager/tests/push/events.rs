@@ -13,7 +13,7 @@ async fn world(receiver: &Receiver) -> World {
     World::start(|config| {
         config.events.webhooks = vec![webhook];
         config.events.plain_http = true;
-        config.away_ms = 1_500;
+        config.policy.away_ms = 1_500;
     })
     .await
 }

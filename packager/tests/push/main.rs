@@ -9,6 +9,8 @@ mod events;
 #[cfg(test)]
 mod playback;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 #[path = "../events/receiver.rs"]
 #[expect(dead_code, reason = "receivers in these stories are well")]
 mod receiver;

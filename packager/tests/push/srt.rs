@@ -98,7 +98,7 @@ async fn a_key_has_one_publisher_however_they_come() {
 
 #[tokio::test]
 async fn a_caller_that_is_killed_and_comes_back_makes_one_discontinuity() {
-    let world = world(|config| config.away_ms = 20_000).await;
+    let world = world(|config| config.policy.away_ms = 20_000).await;
     let file = media(60, 20).await;
     let srt = url(address(&world), KEY);
     let mut encoder = call(&file, &srt);

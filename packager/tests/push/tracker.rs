@@ -158,7 +158,7 @@ async fn world_in(data: Option<&Path>, tracker: SocketAddr, away_ms: u64) -> Wor
             config.data = data.to_path_buf();
         }
         config.local.clear();
-        config.away_ms = away_ms;
+        config.policy.away_ms = away_ms;
         config.tracker.url = format!("http://{tracker}/");
         config.tracker.token = Secret::new(TOKEN.to_owned());
     })

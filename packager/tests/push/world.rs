@@ -40,7 +40,8 @@ pub(crate) fn localhost() -> SocketAddr {
 
 /// All ports free, one local stream `demo`.
 pub(crate) fn config(data: &Path) -> Config {
-    let mut config = Config { data: data.to_owned(), away_ms: 2_000, grace_ms: 2_000, ..Config::default() };
+    let mut config = Config { data: data.to_owned(), grace_ms: 2_000, ..Config::default() };
+    config.policy.away_ms = 2_000;
     config.local = vec![LocalStream { stream: stream(), key: Secret::new(KEY.to_owned()) }];
     config.rtmp.listen = localhost();
     config.origin.listen = localhost();

@@ -8,6 +8,7 @@ use millstream_segmenter::Complaint;
 use crate::{
     events::{Code, Herald, Rendition, Sums, What},
     ingest::{Gone, Source},
+    policy::Breach,
     stream::{Inner, Stream},
 };
 use std::{fmt, sync::Arc};
@@ -17,6 +18,10 @@ use std::{fmt, sync::Arc};
 pub(super) enum Left {
     /// Its connection says why.
     Gone(Gone),
+    /// Another one with the same key came in its place.
+    Replaced,
+    /// It sent more than its stream takes.
+    Over(Breach),
     /// We sent it away, for this reason.
     Dismissed(String),
 }
@@ -25,6 +30,8 @@ impl fmt::Display for Left {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone(gone) => gone.fmt(out),
+            Self::Replaced => out.write_str("another publisher with the same key took over"),
+            Self::Over(breach) => breach.fmt(out),
             Self::Dismissed(reason) => out.write_str(reason),
         }
     }
@@ -47,6 +54,11 @@ impl News {
         Self { herald, stream, began: now, publisher: None, is_ready: false, complaints }
     }
 
+    /// When the show began.
+    pub(super) const fn began(&self) -> Instant {
+        self.began
+    }
+
     pub(super) fn publishes(&mut self, source: Source, now: Instant) {
         self.tell(What::Publish { source: source.to_string() });
         self.publisher = Some((source, now));
@@ -61,7 +73,8 @@ impl News {
             Left::Gone(Gone::Closed(_) | Gone::Broken(_)) | Left::Dismissed(_) => {
                 self.tell(What::error(Code::CutOff, &*reason));
             }
-            Left::Gone(Gone::Ended | Gone::Lost | Gone::Stopped) => {}
+            Left::Over(_) => self.tell(What::error(Code::Limit, &*reason)),
+            Left::Replaced | Left::Gone(Gone::Ended | Gone::Lost | Gone::Stopped) => {}
         }
         let duration_ms = millis(since, now);
         self.tell(What::Unpublish { source: source.to_string(), reason, duration_ms });
