@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use millstream_service::{ops, telemetry, trust};
 
-use crate::{events, gate, ingest, origin, policy, window};
+use crate::{events, gate, ingest, origin, policy, renditions, window};
 
 millstream_service::settings! {
     /// The packager: RTMP in, signed low-latency HLS out.
@@ -28,6 +28,8 @@ millstream_service::settings! {
         pub rtmp: ingest::Config = Default::default(),
         /// SRT ingest.
         pub srt: ingest::srt::Config = Default::default(),
+        /// Renditions beside the publisher's own.
+        pub renditions: renditions::Config = Default::default(),
         /// HTTP origin.
         pub origin: origin::Config = Default::default(),
         /// Live window.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`Packager::load`] binds everything, [`Packager::run`] drives it: the program, the all-in-one and tests use these
-//! two. `docs/protocol/media.md` says what comes out. What never belongs here: re-encoding, money, who watches.
+//! two. `docs/protocol/media.md` says what comes out. What never belongs here: money, who watches.
 #![forbid(unsafe_code)]
 
 mod clock;
@@ -23,6 +23,7 @@ mod packager;
 pub mod pipeline;
 pub mod policy;
 pub mod program;
+pub mod renditions;
 mod report;
 pub mod sequence;
 #[cfg(test)]

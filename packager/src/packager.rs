@@ -21,8 +21,9 @@ use crate::{
     ingest::{Publishes, Reception, Server, srt},
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
-    pipeline::{Pipelines, Straight},
+    pipeline::Pipelines,
     policy::Policies,
+    renditions::Ladders,
     report,
     sequence::Generations,
     stream::{Stream, life::Means},
@@ -93,7 +94,8 @@ impl Packager {
     /// # Errors
     /// When something is not as it must be; the text says what to do.
     pub async fn load(config: Config) -> anyhow::Result<Self> {
-        Self::load_with(config, Arc::new(Straight)).await
+        let ladders = Ladders::new(config.renditions.clone())?;
+        Self::load_with(config, Arc::new(ladders)).await
     }
 
     /// [`Self::load`], with a pipeline of one's own.
@@ -116,6 +118,7 @@ impl Packager {
         let gate = Arc::new(gate);
 
         let metrics = Metrics::register(ops.registry())?;
+        pipelines.register(ops.registry())?;
         let tls = tls(&config)?;
         let origin_listener = http_service::bind(config.origin.listen).await?;
         let origin_address = origin_listener.local_addr()?;

@@ -13,7 +13,7 @@ use millstream_wire::{
 };
 use thiserror::Error;
 
-use crate::sequence::Numbers;
+use crate::{renditions::rung_name, sequence::Numbers};
 
 /// What a declared rate has above the measured peak, in percent: room to grow before it must be declared anew.
 const HEADROOM_PERCENT: u64 = 125;
@@ -68,6 +68,7 @@ pub struct Signer {
     /// What a rendition that was never signed starts with.
     start: Numbers,
     rates: Rates,
+    made_for: BTreeMap<RenditionId, BitRate>,
 }
 
 impl std::fmt::Debug for Signer {
@@ -97,7 +98,16 @@ impl Signer {
     #[must_use]
     pub fn new(stream: StreamId, key: SecretKey, generation: u32, start: Numbers) -> Self {
         let lanes = BTreeMap::new();
-        Self { key, stream, generation, catalog: None, lanes, start, rates: Rates::default() }
+        Self {
+            key,
+            stream,
+            generation,
+            catalog: None,
+            lanes,
+            start,
+            rates: Rates::default(),
+            made_for: BTreeMap::new(),
+        }
     }
 
     /// The generation.
@@ -133,6 +143,11 @@ impl Signer {
     /// What the publisher says of its rates; the next catalog declares them.
     pub const fn expect(&mut self, rates: Rates) {
         self.rates = rates;
+    }
+
+    /// The rate that a rendition is held to which is made here; the next catalog declares it.
+    pub fn made_for(&mut self, rendition: RenditionId, rate: BitRate) {
+        self.made_for.insert(rendition, rate);
     }
 
     /// Goes on under another delegation: catalogs and chains begin anew, numbers go on. Every rendition's next part
@@ -195,6 +210,8 @@ impl Signer {
             if lane.next_part > 0 {
                 lane.next_segment += 1;
             }
+            // A rendition that was away, or is new, has the numbers of those beside it.
+            lane.next_segment = lane.next_segment.max(part.segment);
             lane.next_part = 0;
             lane.catalog = catalog.version;
             lane.meter.cut(rendition.timescale);
@@ -257,7 +274,10 @@ impl Signer {
                 let guess = pixels * u64::from(frames) / 1_000 * MILLIBITS_PER_PIXEL / 1_000;
                 let media = Media::Video { width, height, frame_rate_milli };
                 // What a publisher says of its rates is about what it sends, and not about what is made of it here.
-                let told = self.rates.video.filter(|_| track.rendition == segmenter::VIDEO);
+                let told = match track.rendition {
+                    segmenter::VIDEO => self.rates.video,
+                    other => self.made_for.get(&other).copied(),
+                };
                 ("video", media, told.map_or(BitRate(guess), with_headroom))
             }
             segmenter::Media::Audio { channels, sample_rate } => {
@@ -268,7 +288,7 @@ impl Signer {
         };
         let name = match track.rendition {
             segmenter::VIDEO | segmenter::AUDIO => group.to_owned(),
-            other => format!("{group}-{other}"),
+            other => rung_name(other, &media).unwrap_or_else(|| format!("{group}-{other}")),
         };
         // A rate that was measured or declared before says more than any guess.
         let known = self.catalog.as_ref().and_then(|c| c.unverified().rendition(track.rendition));

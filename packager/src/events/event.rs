@@ -105,6 +105,8 @@ pub enum Code {
     Limit,
     /// Keyframes are too far apart: viewers join late.
     LongGop,
+    /// Not all renditions are made that were wanted: the machine has no cores for them, or cannot read the pictures.
+    Renditions,
 }
 
 /// Complaints of one kind about a publisher's media.

@@ -26,7 +26,10 @@ use millstream_wire::{
     sign::{SecretKey, Signed},
     tracker::State,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tracing::{debug, error, info, warn};
 
 use self::{
@@ -40,7 +43,7 @@ use crate::{
     gate::{Gate, Permission},
     ingest::{Event, Events, Gone, Metadata, Refusal, Source},
     metrics::Metrics,
-    pipeline::{Pipeline, Pipelines},
+    pipeline::{Pipeline, Pipelines, Remark},
     policy::{Breach, Limits, Policies},
     sequence::{Generations, Numbers, Sequence},
     signer::{Rates, Signer},
@@ -54,6 +57,9 @@ const COMPLAINTS_LOGGED: u32 = 20;
 
 /// Highest rate believed of what an encoder says: a gigabit.
 const RATE_KBPS_MAX: f64 = 1_000_000.0;
+
+/// How long encoders have for what is in them when a publisher is gone: they need a few pictures' time.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// What all lives share.
 pub(crate) struct Means {
@@ -112,6 +118,8 @@ struct Work {
     successor: Option<Arrival>,
     complaints: u32,
     changes: Changes,
+    /// Why the publisher has to go, if it has.
+    refusal: Option<String>,
 }
 
 impl Life {
@@ -233,6 +241,7 @@ impl Life {
             successor: None,
             complaints: 0,
             changes: Changes::default(),
+            refusal: None,
         })
     }
 
@@ -257,7 +266,12 @@ impl Life {
         let stream = Arc::clone(&self.stream);
         let gone = stream.wait(|inner| inner.gone.then_some(()));
         tokio::pin!(gone);
+        let wake = work.pipeline.wake();
         loop {
+            if let Some(reason) = work.refusal.take() {
+                warn!(reason, "the publisher is ended");
+                return Ok(Left::Dismissed(reason));
+            }
             if work.changes.are_too_many() {
                 warn!(
                     max = CHANGES_MAX,
@@ -308,6 +322,7 @@ impl Life {
                     events.dismiss(Left::Replaced.to_string());
                     work.successor = Some(arrival);
                 }
+                () = woken(wake.as_deref()) => self.drain(work).await?,
                 _ = look.tick(), if !asking => {
                     if self.renewal_is_due() {
                         let (gate, id) = (Arc::clone(&self.means.gate), self.stream.id().clone());
@@ -385,7 +400,34 @@ impl Life {
     }
 
     async fn process(&mut self, work: &mut Work, input: Input) -> Result<(), data::Error> {
+        let ends = matches!(input, Input::Gone | Input::End);
         work.pipeline.handle(input, self.means.clock.wall());
+        self.drain(work).await?;
+        if ends { self.settle(work).await } else { Ok(()) }
+    }
+
+    /// Waits for what a pipeline has in hand of a publisher that is gone.
+    async fn settle(&mut self, work: &mut Work) -> Result<(), data::Error> {
+        let wake = work.pipeline.wake();
+        let late = tokio::time::sleep(SETTLE);
+        tokio::pin!(late);
+        while work.pipeline.is_settling() {
+            tokio::select! {
+                () = woken(wake.as_deref()) => {}
+                () = &mut late => {
+                    warn!("encoders are not done in time; what they still have is left out");
+                    work.pipeline.settle();
+                    self.drain(work).await?;
+                    break;
+                }
+            }
+            self.drain(work).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what comes of the pipeline.
+    async fn drain(&mut self, work: &mut Work) -> Result<(), data::Error> {
         while let Some(output) = work.pipeline.poll() {
             match output {
                 Output::Tracks(tracks) => {
@@ -398,6 +440,11 @@ impl Life {
                     if work.oversize.is_some() {
                         work.breach = work.oversize;
                         continue;
+                    }
+                    for rendition in tracks.iter().map(|track| track.rendition) {
+                        if let Some(rate) = work.pipeline.rate(rendition) {
+                            work.signer.made_for(rendition, rate);
+                        }
                     }
                     let catalog = work.signer.tracks(&tracks, self.means.clock.wall());
                     if catalog.is_some() {
@@ -419,6 +466,12 @@ impl Life {
                     }
                 }
                 Output::Ended | Output::Picture(_) => {}
+            }
+        }
+        while let Some(remark) = work.pipeline.remark() {
+            match remark {
+                Remark::Lack { message, advice } => work.news.lacks(message, advice),
+                Remark::Refuse { reason } => work.refusal = Some(reason),
             }
         }
         Ok(())
@@ -464,6 +517,13 @@ impl Life {
             self.announce(work.signer.correct(clock.wall()));
         }
         Ok(())
+    }
+}
+
+async fn woken(wake: Option<&Notify>) {
+    match wake {
+        Some(wake) => wake.notified().await,
+        None => std::future::pending().await,
     }
 }
 

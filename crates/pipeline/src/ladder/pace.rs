@@ -16,9 +16,11 @@ const LATE_MS_MAX: u64 = 1_000;
 /// Even then each stretch of this length keeps a picture: two a part.
 const KEPT_EVERY_MS: u64 = 100;
 
-/// So far behind, something must go: two segments, after which a player has given up itself. A stream may also begin
-/// with two seconds at once.
+/// So far behind, something must go: two segments, after which a player has given up itself.
 const GIVE_UP_MS: u64 = 4_000;
+
+/// A stream may begin with seconds at once. An encoder has twice as long to catch up, and is not late meanwhile.
+const CATCH_UP_FACTOR: u64 = 2;
 
 /// After a rung was given up, the others have as long to catch up.
 const RELIEF_MS: u64 = 2_000;
@@ -53,6 +55,8 @@ pub(super) struct Pace {
     /// The latest picture pushed.
     newest: u64,
     rungs: Vec<Rung>,
+    /// The latest pushed when the first picture came to an encoder, and how far it was behind.
+    began: Option<(u64, u64)>,
     /// Where the stream was when a rung was given up.
     relieved: Option<u64>,
 }
@@ -71,7 +75,7 @@ impl Pace {
     pub(super) fn new(pixels: impl Iterator<Item = u64>) -> Self {
         let rung =
             |pixels| Rung { pixels, starts: VecDeque::new(), kept: None, slow: false, given_up: false };
-        Self { newest: 0, rungs: pixels.map(rung).collect(), relieved: None }
+        Self { newest: 0, rungs: pixels.map(rung).collect(), began: None, relieved: None }
     }
 
     /// A picture was pushed that is shown at `shown`; with it begins a segment at `first`.
@@ -87,7 +91,10 @@ impl Pace {
 
     /// The picture shown at `shown` has come to this rung's encoder, and others wait behind it or do not.
     pub(super) fn judge(&mut self, index: usize, shown: u64, waiting: bool) -> Verdict {
-        let late_ms = self.newest.saturating_sub(shown) / TICKS_PER_MS;
+        let behind = self.newest.saturating_sub(shown);
+        let (began, burst) = *self.began.get_or_insert((self.newest, behind));
+        let excused = burst.saturating_sub((self.newest - began) / CATCH_UP_FACTOR);
+        let late_ms = behind.saturating_sub(excused) / TICKS_PER_MS;
         let relieved = self.relieved.is_some_and(|at| shown < at + RELIEF_MS * TICKS_PER_MS);
         if late_ms > GIVE_UP_MS && waiting && !relieved {
             let alive = self.rungs.iter_mut().enumerate().filter(|(_, rung)| !rung.given_up);
@@ -151,6 +158,8 @@ mod tests {
     #[test]
     fn a_late_rung_keeps_each_start_and_a_picture_in_every_part() {
         let mut pace = pace();
+        // Another rung begins in time.
+        pace.judge(1, 0, false);
         (0..600).for_each(|n| pace.push(n * FRAME, (n % 60 == 0).then_some(n * FRAME)));
         let verdicts: Vec<Verdict> = (0..600)
             .map(|n| {
@@ -165,6 +174,25 @@ mod tests {
         let told = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Slow { .. })).count();
         assert_eq!(told, 1, "once");
         assert!((0..100).all(|n| pace.judge(0, (600 + n) * FRAME, false) != Verdict::Drop), "nobody waits");
+    }
+
+    #[test]
+    fn whoever_begins_with_seconds_at_once_has_time_to_catch_up() {
+        let mut pace = pace();
+        (0..60).for_each(|n| pace.push(n * FRAME, None));
+        // At one and a half times the pace of the stream: twice as long as what came at once.
+        for n in 0..180 {
+            pace.push((60 + n * 2 / 3) * FRAME, None);
+            assert_eq!(pace.judge(0, n * FRAME, true), Verdict::Keep, "{n}");
+        }
+        let mut pace = self::pace();
+        (0..60).for_each(|n| pace.push(n * FRAME, None));
+        // No faster than the stream: two seconds behind for ever.
+        let kept = |n| {
+            pace.push((60 + n) * FRAME, None);
+            pace.judge(0, n * FRAME, true) == Verdict::Keep
+        };
+        assert!((0..300).filter(|n| *n > 0).map(kept).filter(|kept| !kept).count() > 100);
     }
 
     #[test]

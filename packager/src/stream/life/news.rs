@@ -105,6 +105,12 @@ impl News {
         self.complaints.note(complaint.kind(), || complaint.to_string(), now);
     }
 
+    /// Renditions are not as they were wanted.
+    pub(super) fn lacks(&self, message: String, advice: String) {
+        let code = Code::Renditions;
+        self.tell(What::Error { code, message, advice: Some(advice), complaints: Vec::new() });
+    }
+
     /// When [`Self::look`] has something to do.
     pub(super) const fn due(&self) -> Option<Instant> {
         self.complaints.due()
