@@ -90,6 +90,8 @@ struct Lane {
     previous: Hash,
     /// The catalog version that the open segment names.
     catalog: u32,
+    /// The catalog before this one did not have it: its next segment has the number of those beside it.
+    joins: bool,
     meter: Meter,
 }
 
@@ -176,8 +178,11 @@ impl Signer {
                 next_part: 0,
                 previous: Record::NO_PREVIOUS,
                 catalog: 0,
+                joins: true,
                 meter: Meter::default(),
             });
+            let before = self.catalog.as_ref().map(Signed::unverified);
+            lane.joins |= before.is_none_or(|before| before.rendition(rendition.id).is_none());
             lane.meter = Meter::default();
         }
         let same = self.catalog.as_ref().map(Signed::unverified);
@@ -210,8 +215,9 @@ impl Signer {
             if lane.next_part > 0 {
                 lane.next_segment += 1;
             }
-            // A rendition that was away, or is new, has the numbers of those beside it.
-            lane.next_segment = lane.next_segment.max(part.segment);
+            if std::mem::take(&mut lane.joins) {
+                lane.next_segment = lane.next_segment.max(part.segment);
+            }
             lane.next_part = 0;
             lane.catalog = catalog.version;
             lane.meter.cut(rendition.timescale);

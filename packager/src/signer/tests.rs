@@ -244,3 +244,31 @@ fn another_key_is_not_believed() {
     let catalog = signer.tracks(&tracks(), NOW).unwrap();
     assert!(matches!(receiver.accept_catalog(&catalog), Err(Refused::Signature(_))));
 }
+
+#[test]
+fn a_rung_that_joins_or_was_away_has_the_numbers_of_those_beside_it() {
+    const RUNG: RenditionId = RenditionId(16);
+    let mut signer = signer();
+    let mut video = Parts::video();
+    let own = tracks();
+    let mut both = own.clone();
+    both.insert(1, segmenter::Track { rendition: RUNG, ..own[0].clone() });
+    let mut segments = Vec::new();
+    // Without it, with it, without, with: two segments each.
+    for with in [false, true, false, true] {
+        let catalog = signer.tracks(if with { &both } else { &own }, NOW).unwrap();
+        for _ in 0..16 {
+            let part = video.next();
+            let leader = signer.part(&part).unwrap().unverified().segment;
+            if with {
+                let rung = signer.part(&segmenter::Part { rendition: RUNG, ..part }).unwrap();
+                assert_eq!(rung.unverified().segment, leader);
+                segments.push(leader);
+            }
+        }
+        let name = catalog.unverified().rendition(RUNG).map(|rung| rung.name.clone());
+        assert_eq!(name, with.then(|| String::from("180p")));
+    }
+    segments.dedup();
+    assert_eq!(segments, [2, 3, 6, 7]);
+}
