@@ -7,6 +7,8 @@ mod comeback;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod obs;
+#[cfg(test)]
 mod playback;
 #[cfg(test)]
 mod policy;

@@ -22,7 +22,7 @@ async fn probe(file: &Path) -> (String, usize) {
 
 /// Each whole segment of a playlist: is its parts, and is read by ffprobe from its init segment on. So is everything
 /// together, without complaint.
-async fn assert_readable(world: &World, rendition: &str, text: &str) {
+pub(crate) async fn assert_readable(world: &World, rendition: &str, text: &str) {
     let playlist = check::Playlist::parse(text);
     let (mut read, mut all) = (0, Vec::new());
     for segment in playlist.segments.iter().filter(|segment| segment.uri.is_some()) {
