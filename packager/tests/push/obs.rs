@@ -123,7 +123,7 @@ async fn screen() -> (Child, String) {
 
 #[tokio::test]
 async fn obs_streams_and_comes_back_after_it_was_killed() {
-    let world = World::start(|config| config.away_ms = 30_000).await;
+    let world = World::start(|config| config.policy.away_ms = 30_000).await;
     let server = format!("rtmp://{}/live", world.addresses.rtmp);
     let home = tempfile::tempdir().unwrap();
     let obs = Obs::start(home.path(), &server, KEY).await;
