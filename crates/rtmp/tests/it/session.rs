@@ -109,6 +109,37 @@ fn a_publisher_is_answered_asked_about_and_heard() {
 }
 
 #[test]
+fn a_show_goes_on_past_24_and_past_32_bits_of_milliseconds() {
+    // 2^24 ms are 4 h 40 min, from where headers carry four more bytes; 2^32 are 49.7 days, where the clock starts anew.
+    for bits in [24, 32] {
+        let mut connection = publishing();
+        let mut media = Vec::new();
+        client::message(VIDEO, 6, 0, AVC_SETUP, &mut media);
+        client::message(AUDIO, 4, 0, AAC_SETUP, &mut media);
+        let first = (1_i64 << bits) - 400;
+        let sent: Vec<i64> = (0..20).map(|n| first + n * 40).collect();
+        for (n, dts_ms) in sent.iter().enumerate() {
+            let timestamp = u32::try_from(dts_ms % (1 << 32)).unwrap();
+            // Frames of several chunks, so that what follows a header repeats its time.
+            client::message(VIDEO, 6, timestamp, &client::picture(n == 0, 500), &mut media);
+            // Sound that is a little behind crosses later than the pictures.
+            let behind = timestamp.wrapping_sub(21);
+            client::message(AUDIO, 4, behind, &[0xaf, 1, 0x21, 0x22], &mut media);
+        }
+        let outputs = feed(&mut connection, &media);
+        let times = |track| -> Vec<i64> {
+            let time = |output: &Output| match output {
+                Output::Frame(frame) if frame.track == track => Some(frame.dts_ms),
+                _ => None,
+            };
+            outputs.iter().filter_map(time).collect()
+        };
+        assert_eq!(times(Track::Video), sent, "{bits}");
+        assert_eq!(times(Track::Audio), sent.iter().map(|ms| ms - 21).collect::<Vec<_>>(), "{bits}");
+    }
+}
+
+#[test]
 fn the_same_bytes_one_by_one_tell_the_same_story() {
     let mut bytes = client::publish("live", "good-key-0123456789");
     let mut media = Vec::new();
