@@ -18,6 +18,9 @@ millstream_service::settings! {
         /// Without a tracker: streams and the keys of their publishers, e.g. `[{ stream = "demo", key = "secret" }]`.
         /// They are public, nobody is paid, and the root key is made in the data folder.
         pub local: Vec<gate::LocalStream> = Vec::new(),
+        /// Cameras to fetch streams from, for ever, e.g. `[{ stream = "cam", url = "rtsp://name:password@10.0.0.9/live" }]`.
+        /// Each is for a `local` stream, or has a `key` beside.
+        pub pull: Vec<ingest::pull::Pull> = Vec::new(),
         /// Streams at a time at most.
         pub streams_max: usize = 64,
         /// What publishers may do.

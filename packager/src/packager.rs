@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     events::{Couriers, Herald},
     gate::{Gate, Judge, Local, Tracker},
-    ingest::{Publishes, Reception, Server, srt},
+    ingest::{Publishes, Reception, Server, pull, srt},
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
     pipeline::Pipelines,
@@ -51,6 +51,7 @@ pub struct Packager {
     tasks: Tasks,
     rtmp: Server<Arc<Gate>>,
     srt: Option<srt::Server>,
+    pulls: pull::Pulls,
     publishes: Publishes,
     couriers: Couriers,
     gate: Arc<Gate>,
@@ -103,6 +104,7 @@ impl Packager {
     /// # Errors
     /// As [`Self::load`].
     pub async fn load_with(config: Config, pipelines: Arc<dyn Pipelines>) -> anyhow::Result<Self> {
+        let cameras = pull::Source::all(&config.pull, &config.local)?;
         let clock = Clock::start();
         let folder = Arc::new(Folder::open(&config.data)?);
         let key = SecretKey::from_seed(folder.seed(KEY_FILE)?.expose());
@@ -128,7 +130,12 @@ impl Packager {
         }
         let (reception, publishes) = Reception::new(Arc::clone(&gate));
         let rtmp = Server::bind(config.rtmp.clone(), Arc::clone(&reception)).await?;
-        let srt = config.srt.on.then(|| srt::Server::bind(config.srt.clone(), reception)).transpose()?;
+        let srt = config
+            .srt
+            .on
+            .then(|| srt::Server::bind(config.srt.clone(), Arc::clone(&reception)))
+            .transpose()?;
+        let pulls = pull::Pulls::begin(cameras, config.rtmp.queue_bytes_max, &reception);
 
         let tasks = Tasks::new();
         let means = Means {
@@ -167,6 +174,7 @@ impl Packager {
             tasks,
             rtmp,
             srt,
+            pulls,
             publishes,
             couriers,
             gate,
@@ -212,6 +220,7 @@ impl Packager {
             tasks,
             rtmp,
             srt,
+            pulls,
             mut publishes,
             couriers,
             gate,
@@ -223,8 +232,12 @@ impl Packager {
             ..
         } = self;
         let ready = self.ops.gate("origin", "starting");
-        let status =
-            Status { addresses: addresses.clone(), streams: Arc::clone(&streams), origin: origin.clone() };
+        let status = Status {
+            addresses: addresses.clone(),
+            streams: Arc::clone(&streams),
+            origin: origin.clone(),
+            cameras: pulls.watch(),
+        };
         let status = Arc::new(status);
         self.ops
             .route("/v1/status", move |_| {
@@ -271,7 +284,7 @@ impl Packager {
                 srt.shutdown(grace).await;
             }
         };
-        tokio::join!(rtmp.shutdown(grace), srt, tasks.shutdown(grace));
+        tokio::join!(rtmp.shutdown(grace), srt, pulls.shutdown(grace), tasks.shutdown(grace));
         // After them, for they have something to tell to the end.
         couriers.shutdown(until.saturating_duration_since(tokio::time::Instant::now()).max(LAST_NEWS)).await;
         outcome
@@ -352,6 +365,7 @@ struct Status {
     addresses: Addresses,
     streams: Arc<Streams>,
     origin: Origin,
+    cameras: pull::Watch,
 }
 
 #[derive(Serialize)]
@@ -363,6 +377,7 @@ struct StatusText {
     waiters: usize,
     streams: Vec<StreamStatus>,
     sessions: Vec<SessionBytes>,
+    pulls: Vec<pull::Report>,
 }
 
 #[derive(Serialize)]
@@ -398,6 +413,7 @@ impl Status {
             waiters: self.origin.waiters(),
             streams: self.streams.all().iter().map(|stream| stream_status(stream)).collect(),
             sessions: self.origin.sessions(SESSIONS_SHOWN),
+            pulls: self.cameras.reports(),
         }
     }
 }

@@ -44,6 +44,10 @@ const FEED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What a camera's packets may be late, in milliseconds. Over TCP they come in order; this is for its sender's unevenness.
 const JITTER_MS: u32 = 200;
 
+/// How much a track is moved with each packet when the camera's reports say how it belongs to the other one. All at
+/// once would be a hole as long as a part.
+const SYNC_STEP: gst::ClockTime = gst::ClockTime::from_mseconds(10);
+
 /// Bytes at the head of a file by which its kind is known: two packets of a transport stream and one byte.
 const HEAD_BYTES: usize = 188 * 2 + 1;
 
@@ -168,7 +172,7 @@ impl Demux {
     /// When this is not an RTSP URL, or GStreamer or a part of it is missing. All else comes of [`Self::next`].
     pub fn rtsp(url: &str, patience: Duration) -> Result<Self, Error> {
         crate::init()?;
-        if !["rtsp://", "rtsps://"].iter().any(|scheme| url.starts_with(scheme)) {
+        if !is_camera(url) {
             return Err(Error::Url);
         }
         let (this, tracks) = Self::new(Mask::of(url));
@@ -177,10 +181,20 @@ impl Demux {
             camera.set_property("location", url);
             camera.set_property_from_str("protocols", "tcp");
             camera.set_property("latency", JITTER_MS);
+            // Times are the camera's own. Those made even by when packets came wander, and sound is cut in frames.
+            camera.set_property_from_str("buffer-mode", "none");
             camera.set_property("tcp-timeout", micros);
             // Its goodbye must not hold us up: the connection is closed right after.
             camera.set_property("teardown-timeout", gst::ClockTime::from_mseconds(50).nseconds());
         })?;
+        camera.connect("new-manager", false, |arguments| {
+            let manager = arguments.get(1).and_then(|manager| manager.get::<gst::Element>().ok());
+            if let Some(manager) = manager.filter(|manager| manager.has_property("max-ts-offset-adjustment"))
+            {
+                manager.set_property("max-ts-offset-adjustment", SYNC_STEP.nseconds());
+            }
+            None
+        });
         let chosen = Arc::clone(&tracks);
         // Tracks that are not taken are not even asked for.
         camera.connect("select-stream", false, move |arguments| {
@@ -319,6 +333,12 @@ impl End {
         let sender = self.outputs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sender.is_some_and(|sender| sender.blocking_send(output).is_ok())
     }
+}
+
+/// Whether `url` has the form of a camera's.
+#[must_use]
+pub fn is_camera(url: &str) -> bool {
+    ["rtsp://", "rtsps://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
 }
 
 fn element(name: &'static str, set: impl FnOnce(&gst::Element)) -> Result<gst::Element, Error> {

@@ -20,6 +20,7 @@ mod conversation;
 mod events;
 mod gate;
 mod live;
+pub mod pull;
 mod reception;
 mod seat;
 mod server;

@@ -48,6 +48,8 @@ pub enum Source {
     Rtmp(SocketAddr),
     /// It pushes by SRT.
     Srt(SocketAddr),
+    /// It was fetched from this URL, shown without name and password.
+    Pull(String),
 }
 
 impl fmt::Display for Source {
@@ -55,6 +57,7 @@ impl fmt::Display for Source {
         match self {
             Self::Rtmp(peer) => write!(out, "rtmp {peer}"),
             Self::Srt(peer) => write!(out, "srt {peer}"),
+            Self::Pull(url) => write!(out, "pull {url}"),
         }
     }
 }

@@ -8,11 +8,18 @@ use tracing::warn;
 
 use super::{Event, Gone, reception::Seated};
 
-/// Hands all of `demux` on to `seated`, until there is no more, nothing comes for `patience`, or nobody takes it. What
+/// Hands `first`, which came out of it before, and all of `demux` on to `seated`, until there is no more, nothing comes for `patience`, or nobody takes it. What
 /// is said of the end holds where the other side has not said anything itself.
-pub(super) async fn pass(demux: &mut Demux, seated: &Seated, patience: Duration) -> Gone {
+pub(super) async fn pass(first: Vec<Output>, demux: &mut Demux, seated: &Seated, patience: Duration) -> Gone {
+    let mut first = first.into_iter();
     loop {
-        let event = match timeout(patience, demux.next()).await {
+        let next = async {
+            match first.next() {
+                Some(output) => Ok(Some(output)),
+                None => demux.next().await,
+            }
+        };
+        let event = match timeout(patience, next).await {
             Ok(Ok(Some(Output::Config(config)))) => Event::Config(config),
             Ok(Ok(Some(Output::Sample(sample)))) => Event::Sample(sample),
             Ok(Ok(Some(Output::Untaken(what)))) => {

@@ -3,6 +3,8 @@
 
 // `cfg(test)` tells clippy that these are tests, beyond the functions marked so.
 #[cfg(test)]
+mod camera;
+#[cfg(test)]
 mod comeback;
 #[cfg(test)]
 mod events;
@@ -18,6 +20,8 @@ mod policy;
 mod receiver;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod rtsp;
 #[cfg(test)]
 mod srt;
 #[cfg(test)]

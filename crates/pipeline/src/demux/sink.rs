@@ -15,9 +15,16 @@ const NOT_IN_SAMPLES: [u8; 3] = [7, 8, 9];
 /// Bytes before each NAL unit in what h264parse gives out.
 const LENGTH_BYTES: usize = 4;
 
+/// How long a frame lasts of which nothing is known: long enough to be another time in milliseconds.
+const UNKNOWN_NS: i64 = 1_000_000;
+
+/// Sounds in a frame of AAC.
+const AAC_SAMPLES: i64 = 1024;
+
 /// An element that gives all it gets, in the form `form`, to `end` as samples of `kind`.
 pub(super) fn new(kind: TrackKind, form: &str, end: Arc<End>) -> gst::Element {
-    let mut track = Track { kind, end, config: None, caps: None, last_ns: None };
+    let mut track =
+        Track { kind, end, config: None, caps: None, last_ns: None, next_ns: None, lasts_ns: UNKNOWN_NS };
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
@@ -41,8 +48,11 @@ struct Track {
     end: Arc<End>,
     config: Option<Bytes>,
     caps: Option<gst::Caps>,
-    /// When the last sample was decoded.
+    /// When the last sample was decoded, and when it was over.
     last_ns: Option<i64>,
+    next_ns: Option<i64>,
+    /// How long a frame lasts that does not say so.
+    lasts_ns: i64,
 }
 
 impl Track {
@@ -73,7 +83,11 @@ impl Track {
         if self.caps.as_ref() == Some(&caps) {
             return None;
         }
-        let config = caps.structure(0)?.get::<gst::Buffer>("codec_data").ok()?;
+        let form = caps.structure(0)?;
+        if let (TrackKind::Audio, Ok(rate @ 1..)) = (self.kind, form.get::<i32>("rate")) {
+            self.lasts_ns = AAC_SAMPLES * 1_000_000_000 / i64::from(rate);
+        }
+        let config = form.get::<gst::Buffer>("codec_data").ok()?;
         let config = Bytes::copy_from_slice(&config.map_readable().ok()?);
         self.caps = Some(caps);
         if self.config.as_ref() == Some(&config) {
@@ -89,13 +103,16 @@ impl Track {
         let at =
             |time: Option<gst::ClockTime>| time.and_then(|time| nanos(segment.to_running_time_full(time)));
         let (pts, dts) = (at(buffer.pts()), at(buffer.dts()));
-        // A frame without any time belongs right after the one before it.
-        let decoded = dts.or(pts).or_else(|| self.last_ns.map(|last| last + 1_000_000))?;
-        if dts.is_none() && self.last_ns.is_some_and(|last| last > decoded) {
+        // A frame without any time begins where the one before it ends.
+        let decoded = dts.or(pts).or(self.next_ns)?;
+        let is_known = dts.is_some() || self.kind == TrackKind::Audio;
+        if !is_known && self.last_ns.is_some_and(|last| last > decoded) {
             self.end.set(Err(Error::Reordered));
             return None;
         }
         self.last_ns = Some(decoded);
+        let lasts = buffer.duration().and_then(|lasts| i64::try_from(lasts.nseconds()).ok());
+        self.next_ns = Some(decoded.saturating_add(lasts.unwrap_or(self.lasts_ns)));
         let shown = pts.unwrap_or(decoded);
         let bytes = buffer.map_readable().ok()?;
         let data = match self.kind {

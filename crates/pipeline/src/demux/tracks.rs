@@ -165,7 +165,8 @@ fn away(pipeline: &gst::Pipeline, pad: &gst::Pad) -> Result<(), Error> {
 fn way(caps: &gst::Caps) -> Result<Way, Option<String>> {
     let Some(form) = caps.structure(0) else { return Err(None) };
     let name = form.name().as_str();
-    if name == "application/x-rtp" {
+    // What a camera offers has no name before it was asked for.
+    if ["application/x-rtp", "application/x-unknown"].contains(&name) {
         return rtp(form);
     }
     let elements: (_, &[&str], _) = match name {

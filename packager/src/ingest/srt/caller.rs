@@ -77,7 +77,7 @@ impl Caller {
         };
         let gone = tokio::select! {
             gone = pushing => gone,
-            gone = taken::pass(&mut demux, &seated, config.media_timeout()) => gone,
+            gone = taken::pass(Vec::new(), &mut demux, &seated, config.media_timeout()) => gone,
             () = seated.abandoned() => Gone::Stopped,
             () = drain.begun() => Gone::Stopped,
         };
