@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use millstream_service::{ops, telemetry, trust};
 
-use crate::{events, gate, ingest, origin, policy, renditions, window};
+use crate::{events, gate, ingest, keep, origin, policy, renditions, window};
 
 millstream_service::settings! {
     /// The packager: RTMP in, signed low-latency HLS out.
@@ -39,6 +39,8 @@ millstream_service::settings! {
         pub window: window::Config = Default::default(),
         /// Events.
         pub events: events::Config = Default::default(),
+        /// Recordings and the DVR window.
+        pub keep: keep::Config = Default::default(),
         /// Ops listener.
         pub ops: ops::Config = ops::Config { listen: std::net::SocketAddr::from(([127, 0, 0, 1], 9101)) },
         /// Logs.

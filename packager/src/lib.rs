@@ -4,7 +4,7 @@
 //!  encoder ──RTMP──▶ ingest ──samples──▶ stream::life ── pipeline ─── signer ──▶ window ◀── origin ◀──HTTP── players,
 //!                      │                     │              (pure)     (pure)     (pure)                    edges, CDN
 //!                      └─ gate ─ tracker     └─ sequence (numbers ahead of use, on disk)
-//!                                  ▲ report
+//!                                  ▲ report                                    └──▶ keep ──▶ store: recordings, DVR
 //!  events ──▶ log, webhooks: what happened to streams
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod config;
 pub mod events;
 pub mod gate;
 pub mod ingest;
+pub mod keep;
 pub mod metrics;
 pub mod origin;
 mod packager;

@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod body;
 mod feed;
+mod kept;
 mod meter;
 mod range;
 
@@ -197,8 +198,9 @@ impl Desk {
         let Ok(_permit) = Arc::clone(&self.requests).try_acquire_owned() else {
             return Answer::busy("too many requests at a time\n");
         };
-        let Some(stream) = self.streams.get(id) else {
-            return Answer::refuse(StatusCode::NOT_FOUND, "no such stream is on\n");
+        let stream = match self.stream(id).await {
+            Ok(stream) => stream,
+            Err(no) => return no.into(),
         };
         let need = if path == Path::Feed { Need::Feed } else { Need::Media };
         let bearer = match self.access.check(&stream, &head.headers, need) {
@@ -212,7 +214,7 @@ impl Desk {
             Path::Multivariant => self.multivariant(&ask).await,
             Path::Media { rendition } => self.media(&ask, rendition).await,
             Path::Init { rendition, generation, version } => init(&ask, rendition, generation, version),
-            Path::Segment { rendition, segment } => self.segment(&ask, rendition, segment),
+            Path::Segment { rendition, segment } => self.segment(&ask, rendition, segment).await,
             Path::Part { rendition, number } => self.part(&ask, rendition, number).await,
             Path::Start => self.start(&ask).await,
             Path::Records => self.records(&ask).await,
@@ -279,18 +281,6 @@ impl Desk {
         match ask.stream.playlist(rendition, true) {
             Some(text) => Answer::playlist(text, reload.is_some()),
             None => Answer::refuse(StatusCode::NOT_FOUND, "this rendition has no media\n"),
-        }
-    }
-
-    fn segment(&self, ask: &Ask<'_>, name: &str, segment: u64) -> Answer {
-        let found = ask.stream.look(|inner| {
-            let window = &inner.window;
-            window.named(name).map_or(Found::Unknown, |rendition| window.segment(rendition, segment))
-        });
-        match found {
-            Found::Here(parts) => Answer::bytes(parts, media_type(name)).ranged(ask.headers),
-            Found::Gone => Answer::refuse(StatusCode::GONE, "this segment is no longer here\n"),
-            Found::Next | Found::Unknown => Answer::refuse(StatusCode::NOT_FOUND, "no such segment\n"),
         }
     }
 
@@ -425,12 +415,22 @@ fn frames(inner: &Inner, records: &[&Signed<millstream_wire::media::Record>]) ->
 
 /// Waits for a stream that begins; says no for one that is over.
 fn nothing_yet<T>(inner: &Inner) -> Option<Result<T, No>> {
+    if inner.is_recorded() {
+        return Some(Err(No(
+            StatusCode::NOT_FOUND,
+            "the show is over: its playlists and segments are here\n",
+        )));
+    }
     let over = inner.state == millstream_wire::tracker::State::Ended;
     over.then(|| Err(No(StatusCode::NOT_FOUND, "the stream ended before it had media\n")))
 }
 
 fn init(ask: &Ask<'_>, name: &str, generation: u32, version: u32) -> Answer {
-    match ask.stream.look(|inner| inner.window.init(name, generation, version)) {
+    let found = ask.stream.look(|inner| {
+        let recorded = || inner.show.as_ref()?.init(name, generation, version);
+        inner.window.init(name, generation, version).or_else(recorded)
+    });
+    match found {
         Some(init) => Answer::bytes(vec![init], media_type(name)).ranged(ask.headers),
         None => Answer::refuse(StatusCode::NOT_FOUND, "no such init segment\n"),
     }

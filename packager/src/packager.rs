@@ -19,6 +19,7 @@ use crate::{
     events::{Couriers, Herald},
     gate::{Gate, Judge, Local, Tracker},
     ingest::{Publishes, Reception, Server, pull, srt},
+    keep::{self, Keeper, store::Store},
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
     pipeline::Pipelines,
@@ -145,13 +146,23 @@ impl Packager {
             generations,
             folder: Arc::clone(&folder),
             metrics: Arc::clone(&metrics),
-            herald,
+            herald: herald.clone(),
             pipelines,
             drain: tasks.drain(),
-            policies,
+            policies: Arc::clone(&policies),
             linger: Duration::from_millis(config.window.span_ms),
         };
         let streams = Streams::new(means, config.window.clone(), tasks.spawner());
+        if config.keep.is_on() {
+            let (keep, url) = (&config.keep, config.keep.url(&config.data));
+            let store = Store::open(&url, &keep.s3, keep.free_bytes_min, &trust)?;
+            let metrics = keep::Metrics::register(ops.registry())?;
+            let (key, spawner) = (key.clone(), tasks.spawner());
+            let means = keep::Means { store, key, clock, metrics, herald, policies, spawner };
+            let keeper = Keeper::new(keep.clone(), means);
+            keep::gauges(ops.registry(), &keeper)?;
+            streams.keep_by(keeper);
+        }
         let origin = Origin::new(
             config.origin.clone(),
             Arc::clone(&streams),
@@ -255,6 +266,10 @@ impl Packager {
             tasks.drain(),
         );
         tasks.spawn("reports", reporting);
+        if let Some(keeper) = streams.keeper() {
+            let settling = Arc::clone(keeper).settle(Arc::clone(&streams));
+            tasks.spawn_until_drain("recordings left unfinished", settling);
+        }
         ready.open();
         info!(rtmp = %addresses.rtmp, origin = addresses.origin_url, key = %self.key, "packager is ready");
 

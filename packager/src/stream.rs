@@ -5,7 +5,7 @@ pub(crate) mod life;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::{
     gate::Permission,
+    keep::{Keeper, Show},
     window::{self, Window},
 };
 
@@ -35,6 +36,8 @@ pub struct Stream {
     pub(crate) feeds: AtomicUsize,
     pub(crate) feed_bytes: AtomicU64,
     sent_bytes: AtomicU64,
+    /// Who records its shows.
+    keeper: OnceLock<Arc<Keeper>>,
 }
 
 /// What is read under the lock.
@@ -57,6 +60,8 @@ pub struct Inner {
     pub published_bytes: u64,
     /// Playlists that many ask for at a time, with the change they were written after.
     playlists: HashMap<(RenditionId, bool), (u64, Option<Bytes>)>,
+    /// The show's recording, where it is recorded.
+    pub(crate) show: Option<Arc<Show>>,
 }
 
 impl Inner {
@@ -64,6 +69,23 @@ impl Inner {
     pub fn catalogs_in_force(&self) -> impl Iterator<Item = &Signed<Catalog>> {
         let generation = self.permission.delegation.unverified().generation;
         self.window.catalogs().iter().filter(move |catalog| catalog.unverified().generation == generation)
+    }
+
+    /// It is over, and nothing of it is in memory: what there is of it is recorded.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.state == State::Ended && self.show.is_some() && self.window.is_empty()
+    }
+
+    fn playlist(&self, rendition: RenditionId, low_latency: bool) -> Option<String> {
+        match &self.show {
+            Some(show) if self.is_recorded() => show.vod_playlist(rendition),
+            Some(show) if show.is_listed() => {
+                let reports = self.window.reports(rendition);
+                show.live_playlist(&self.window, rendition, low_latency, &reports)
+            }
+            _ => self.window.playlist(rendition, low_latency),
+        }
     }
 }
 
@@ -79,6 +101,7 @@ impl Stream {
             run,
             published_bytes: 0,
             playlists: HashMap::new(),
+            show: None,
             permission,
         };
         Arc::new(Self {
@@ -88,7 +111,14 @@ impl Stream {
             feeds: AtomicUsize::new(0),
             feed_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            keeper: OnceLock::new(),
         })
+    }
+
+    /// Has its shows recorded, from the next on.
+    pub(crate) fn keep_by(&self, keeper: Arc<Keeper>) {
+        // Said once, when it is made.
+        let _ = self.keeper.set(keeper);
     }
 
     /// Its name.
@@ -145,7 +175,7 @@ impl Stream {
         {
             return text.clone();
         }
-        let text = inner.window.playlist(rendition, low_latency).map(Bytes::from);
+        let text = inner.playlist(rendition, low_latency).map(Bytes::from);
         inner.playlists.insert((rendition, low_latency), (change, text.clone()));
         text
     }
@@ -160,7 +190,9 @@ impl Stream {
 
     /// A new beginning under `permission`.
     pub(crate) fn begin(&self, permission: Permission) {
+        let show = self.keeper.get().and_then(|keeper| keeper.begin(&permission));
         self.change(|inner| {
+            inner.show = show;
             inner.window.clear();
             inner.given = permission.generation();
             inner.permission = permission;
@@ -170,12 +202,55 @@ impl Stream {
     }
 
     pub(crate) fn catalog(&self, catalog: Signed<Catalog>) {
-        self.change(|inner| inner.window.catalog(catalog));
+        self.change(|inner| {
+            if let Some(show) = &inner.show {
+                show.catalog(&catalog);
+            }
+            inner.window.catalog(catalog);
+        });
+    }
+
+    /// Goes on under another permission; in a new generation with the catalog said anew.
+    pub(crate) fn renew(&self, permission: Permission, catalog: Option<Signed<Catalog>>) {
+        self.change(|inner| {
+            if let Some(show) = &inner.show {
+                show.delegation(&permission.delegation);
+                catalog.iter().for_each(|catalog| show.catalog(catalog));
+            }
+            inner.permission = permission;
+            if let Some(catalog) = catalog {
+                inner.window.catalog(catalog);
+            }
+        });
+    }
+
+    /// The stream is over; the catalog says so.
+    pub(crate) fn end(&self, catalog: Option<Signed<Catalog>>) {
+        self.change(|inner| {
+            inner.state = State::Ended;
+            if let Some(show) = &inner.show {
+                catalog.iter().for_each(|catalog| show.catalog(catalog));
+                show.stop();
+            }
+            if let Some(catalog) = catalog {
+                inner.window.catalog(catalog);
+            }
+        });
+    }
+
+    /// Nothing comes any more from this program, whether or not the show is over.
+    pub(crate) fn stop_keeping(&self) {
+        if let Some(show) = self.look(|inner| inner.show.clone()) {
+            show.stop();
+        }
     }
 
     pub(crate) fn part(&self, record: Signed<Record>, data: Bytes, now: Instant) {
         self.change(|inner| {
             inner.published_bytes += data.len() as u64;
+            if let Some(show) = &inner.show {
+                show.part(&record, &data);
+            }
             inner.window.push(record, data, now);
         });
     }

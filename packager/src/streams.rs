@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use millstream_model::{SessionId, StreamId};
@@ -14,6 +14,7 @@ use tracing::{Instrument as _, info_span, warn};
 use crate::{
     gate::Permission,
     ingest::Publish,
+    keep::Keeper,
     stream::{
         Stream,
         life::{Arrival, Life, Means},
@@ -30,6 +31,7 @@ pub struct Streams {
     means: Arc<Means>,
     window: window::Config,
     spawner: Spawner,
+    keeper: OnceLock<Arc<Keeper>>,
 }
 
 struct Entry {
@@ -45,7 +47,20 @@ impl std::fmt::Debug for Streams {
 
 impl Streams {
     pub(crate) fn new(means: Means, window: window::Config, spawner: Spawner) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::default(), means: Arc::new(means), window, spawner })
+        let (entries, keeper) = (Mutex::default(), OnceLock::new());
+        Arc::new(Self { entries, means: Arc::new(means), window, spawner, keeper })
+    }
+
+    /// Has their shows recorded.
+    pub(crate) fn keep_by(&self, keeper: Arc<Keeper>) {
+        // Said once, before the first publisher.
+        let _ = self.keeper.set(keeper);
+    }
+
+    /// Who records shows, where any is recorded.
+    #[must_use]
+    pub fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.keeper.get()
     }
 
     /// The stream with this name.
@@ -87,6 +102,9 @@ impl Streams {
         }
         let Some(run) = fresh_run() else { return };
         let stream = Stream::new(arrival.permission.clone(), self.window.clone(), run);
+        if let Some(keeper) = self.keeper() {
+            stream.keep_by(Arc::clone(keeper));
+        }
         let (inbox, receiver) = mpsc::channel(INBOX);
         // There is room for one.
         let _ = inbox.try_send(arrival);
@@ -97,6 +115,7 @@ impl Streams {
         let span = info_span!("stream", stream = %id);
         let whole = async move {
             life.await;
+            stream.stop_keeping();
             this.remove(&stream);
         };
         self.spawner.spawn(format!("stream {id}"), whole.instrument(span));

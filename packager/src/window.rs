@@ -116,6 +116,12 @@ impl Window {
         self.bytes = 0;
     }
 
+    /// Whether there is no part.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.values().all(VecDeque::is_empty)
+    }
+
     /// Bytes held.
     #[must_use]
     pub const fn bytes(&self) -> usize {
@@ -269,17 +275,27 @@ impl Window {
     #[must_use]
     pub fn playlist(&self, rendition: RenditionId, low_latency: bool) -> Option<String> {
         let catalogs: Vec<&Catalog> = self.catalogs.iter().map(Signed::unverified).collect();
-        let newest = catalogs.last()?;
-        let reports: Vec<Report<'_>> = newest
-            .renditions
-            .iter()
-            .filter(|other| other.id != rendition)
-            .filter_map(|other| Some(Report { rendition: &other.name, head: self.head(other.id)? }))
-            .collect();
-        let listed_ms = self.config.span_ms.min(60_000) * playlist::LISTED_MS / 60_000;
-        let options = Options { low_latency, listed_ms, reports: &reports };
+        let reports = self.reports(rendition);
+        let options =
+            Options { low_latency, listed_ms: self.listed_ms(), reports: &reports, ..Options::default() };
         let records = self.parts(rendition).map(|held| held.record.unverified());
         playlist::media(&catalogs, rendition, records, &options)
+    }
+
+    /// How far all renditions but one are.
+    #[must_use]
+    pub fn reports(&self, but: RenditionId) -> Vec<Report<'_>> {
+        let renditions = self.newest_catalog().into_iter().flat_map(|newest| &newest.unverified().renditions);
+        renditions
+            .filter(|other| other.id != but)
+            .filter_map(|other| Some(Report { rendition: &other.name, head: self.head(other.id)? }))
+            .collect()
+    }
+
+    /// Milliseconds that playlists of the window alone list.
+    #[must_use]
+    pub fn listed_ms(&self) -> u64 {
+        self.config.span_ms.min(60_000) * playlist::LISTED_MS / 60_000
     }
 
     fn ends(&self, rendition: RenditionId) -> Option<(&Held, &Held)> {

@@ -5,7 +5,8 @@
 //! both to it.
 //!
 //! - [`path`]: the URLs below `/s/{stream}/`; [`query`]: what may follow their `?`
-//! - [`multivariant`], [`media`]: the two kinds of playlist
+//! - [`multivariant`], [`media`]: the two kinds of playlist; [`media_with`] lists segments of which only an
+//!   [`Outline`] is kept, too
 //! - [`reload`]: whether a playlist request is answered, held or refused
 //! - [`check`] (feature `check`): the rules of RFC 8216bis, for tests
 //!
@@ -21,13 +22,15 @@ extern crate std;
 pub mod check;
 mod media;
 mod multivariant;
+mod outline;
 pub mod path;
 pub mod query;
 pub mod reload;
 mod text;
 
-pub use media::{DISCONTINUITY_STEP_MAX, LISTED_MS, Options, Report, media};
+pub use media::{DISCONTINUITY_STEP_MAX, LISTED_MS, Options, Report, media, media_with};
 pub use multivariant::multivariant;
+pub use outline::Outline;
 pub use path::Path;
 
 /// The content type of both kinds of playlist (RFC 8216bis §4).

@@ -7,6 +7,7 @@ use millstream_model::RenditionId;
 use millstream_wire::media::{Catalog, Record, Rendition};
 
 use crate::{
+    outline::Outline,
     path::Path,
     reload::Head,
     text::{Date, Seconds},
@@ -40,11 +41,15 @@ pub struct Options<'a> {
     pub listed_ms: u64,
     /// How far the other renditions are.
     pub reports: &'a [Report<'a>],
+    /// Lists what lies before a hole, too, with a discontinuity in its place: for who keeps more than a live window.
+    pub bridged: bool,
+    /// The stream is over and this is all of it: the playlist says `EXT-X-PLAYLIST-TYPE:VOD`.
+    pub vod: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { low_latency: true, listed_ms: LISTED_MS, reports: &[] }
+        Self { low_latency: true, listed_ms: LISTED_MS, reports: &[], bridged: false, vod: false }
     }
 }
 
@@ -69,17 +74,34 @@ pub fn media<'a>(
     records: impl IntoIterator<Item = &'a Record>,
     options: &Options<'_>,
 ) -> Option<String> {
+    media_with(catalogs, rendition, &[], records, options)
+}
+
+/// [`media`], with the outlines of whole segments of `rendition` that lie before the records. Their parts are not
+/// listed.
+#[must_use]
+pub fn media_with<'a>(
+    catalogs: &[&Catalog],
+    rendition: RenditionId,
+    outlines: impl IntoIterator<Item = &'a Outline>,
+    records: impl IntoIterator<Item = &'a Record>,
+    options: &Options<'_>,
+) -> Option<String> {
     let newest = catalogs.iter().max_by_key(|catalog| (catalog.generation, catalog.version))?;
     let current = newest.rendition(rendition)?;
-    let mut segments = Segments::default();
+    let mut segments = Segments { list: VecDeque::new(), bridged: options.bridged };
+    let mut described = Described { catalogs, last: None };
+    for outline in outlines {
+        segments.begin(*outline, described.by(outline.generation, outline.catalog, rendition), None);
+    }
     for record in records {
         if record.rendition == rendition {
-            segments.push(record, described(catalogs, record));
+            segments.push(record, described.by(record.generation, record.catalog, rendition));
         }
     }
     let mut segments = segments.list;
     if !newest.ended {
-        if let Some(open) = segments.back_mut() {
+        if let Some(open) = segments.back_mut().filter(|last| !last.parts.is_empty()) {
             open.whole = false;
         }
         if !options.low_latency {
@@ -88,10 +110,10 @@ pub fn media<'a>(
     }
     let listed_ms = options.listed_ms.max(u64::from(current.target_duration_ms).saturating_mul(3));
     drop_oldest(&mut segments, listed_ms.saturating_mul(1_000));
-    let first = segments.front()?;
+    segments.front()?;
 
     let mut text = Text { out: String::with_capacity(8 * 1024), name: &current.name };
-    text.head(newest, current, first, options.low_latency);
+    text.head(newest, current, &segments, options);
     let with_parts = if options.low_latency { parts_from(&segments, current) } else { segments.len() };
     let mut before = None;
     for (index, segment) in segments.iter().enumerate() {
@@ -101,7 +123,7 @@ pub fn media<'a>(
     if newest.ended {
         text.line(format_args!("#EXT-X-ENDLIST"));
     } else if options.low_latency {
-        let next = segments.back().and_then(|open| open.parts.last()?.number.checked_add(1));
+        let next = segments.back().and_then(|last| last.outline.next_number());
         if let Some(number) = next {
             let uri = Path::Part { rendition: &current.name, number };
             text.line(format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{uri}\""));
@@ -117,31 +139,43 @@ pub fn media<'a>(
     Some(text.out)
 }
 
-fn described<'a>(catalogs: &[&'a Catalog], record: &Record) -> Option<&'a Rendition> {
-    catalogs
-        .iter()
-        .find(|catalog| catalog.generation == record.generation && catalog.version == record.catalog)?
-        .rendition(record.rendition)
+/// Finds what describes a segment. Neighbours mostly have the same catalog, so that it is looked for seldom.
+struct Described<'a, 'b> {
+    catalogs: &'b [&'a Catalog],
+    last: Option<(u32, u32, &'a Rendition)>,
+}
+
+impl<'a> Described<'a, '_> {
+    fn by(&mut self, generation: u32, version: u32, rendition: RenditionId) -> Option<&'a Rendition> {
+        if let Some((of, at, found)) = self.last
+            && (of, at) == (generation, version)
+        {
+            return Some(found);
+        }
+        let mut catalogs = self.catalogs.iter();
+        let catalog = catalogs.find(|c| c.generation == generation && c.version == version)?;
+        let found = catalog.rendition(rendition)?;
+        self.last = Some((generation, version, found));
+        Some(found)
+    }
 }
 
 /// A segment as far as it is there.
 #[derive(Debug)]
 struct Segment<'a> {
-    number: u64,
+    outline: Outline,
     rendition: &'a Rendition,
+    /// As far as their records are at hand.
     parts: Vec<&'a Record>,
+    /// Discontinuities between it and the one before.
+    steps: u32,
     /// No part follows any more.
     whole: bool,
 }
 
 impl Segment<'_> {
-    fn first(&self) -> &Record {
-        self.parts[0]
-    }
-
     fn duration(&self) -> Seconds {
-        let ticks = self.parts.iter().map(|part| u64::from(part.duration)).sum();
-        Seconds::of_ticks(ticks, self.rendition.timescale)
+        Seconds::of_ticks(self.outline.duration, self.rendition.timescale)
     }
 
     fn micros(&self) -> u64 {
@@ -149,47 +183,42 @@ impl Segment<'_> {
     }
 }
 
-/// Records gathered into segments that follow each other without a hole.
-#[derive(Debug, Default)]
+/// Segments that follow each other without a hole, or over bridged ones.
+#[derive(Debug)]
 struct Segments<'a> {
     list: VecDeque<Segment<'a>>,
+    bridged: bool,
 }
 
 impl<'a> Segments<'a> {
     fn push(&mut self, record: &'a Record, rendition: Option<&'a Rendition>) {
-        let Some(rendition) = rendition else { return };
         if record.first {
-            if !self.list.back().is_some_and(|before| follows(before, record)) {
-                // What came before the hole cannot stand in one playlist with what comes after it.
-                self.list.clear();
-            }
-            let parts = alloc::vec![record];
-            self.list.push_back(Segment { number: record.segment, rendition, parts, whole: true });
-        } else if let Some(open) = self.list.back_mut()
-            && open.parts.last().is_some_and(|before| continues(before, record))
+            self.begin(Outline::of(record), rendition, Some(record));
+        } else if rendition.is_some()
+            && let Some(open) = self.list.back_mut()
+            && !open.parts.is_empty()
+            && open.outline.push(record)
         {
             open.parts.push(record);
         }
     }
-}
 
-/// `record` begins the segment after `before`.
-fn follows(before: &Segment<'_>, record: &Record) -> bool {
-    before.parts.last().is_some_and(|last| {
-        let step = record.discontinuity.checked_sub(last.discontinuity);
-        last.number.checked_add(1) == Some(record.number)
-            && last.segment.checked_add(1) == Some(record.segment)
-            && step.is_some_and(|step| step <= DISCONTINUITY_STEP_MAX)
-    })
-}
-
-/// `record` is the part after `before` in the same segment.
-fn continues(before: &Record, record: &Record) -> bool {
-    before.number.checked_add(1) == Some(record.number)
-        && before.segment == record.segment
-        && before.part.checked_add(1) == Some(record.part)
-        && before.discontinuity == record.discontinuity
-        && (before.generation, before.catalog) == (record.generation, record.catalog)
+    fn begin(&mut self, outline: Outline, rendition: Option<&'a Rendition>, first: Option<&'a Record>) {
+        let Some(rendition) = rendition else { return };
+        let steps = match self.list.back().map(|before| &before.outline) {
+            Some(before) if before.is_before(&outline, DISCONTINUITY_STEP_MAX) => {
+                outline.discontinuity - before.discontinuity
+            }
+            Some(before) if self.bridged && before.is_long_before(&outline) => 1,
+            // What came before the hole cannot stand in one playlist with what comes after it.
+            _ => {
+                self.list.clear();
+                0
+            }
+        };
+        let parts = first.into_iter().collect();
+        self.list.push_back(Segment { outline, rendition, parts, steps, whole: true });
+    }
 }
 
 /// Keeps as few whole segments as last `listed_micros`. Each new segment can only move the first one forward.
@@ -232,14 +261,25 @@ impl Text<'_> {
         let _ = writeln!(self.out, "{line}");
     }
 
-    fn head(&mut self, catalog: &Catalog, current: &Rendition, first: &Segment<'_>, low_latency: bool) {
+    fn head(
+        &mut self,
+        catalog: &Catalog,
+        current: &Rendition,
+        segments: &VecDeque<Segment<'_>>,
+        options: &Options<'_>,
+    ) {
         self.line(format_args!("#EXTM3U"));
         // EXT-X-MAP wants 6; tags of later versions that are used are ones that older clients pass over.
         self.line(format_args!("#EXT-X-VERSION:6"));
-        let target_ms = u64::from(current.target_duration_ms);
+        let vod = options.vod && catalog.ended;
+        let longest = segments.iter().map(|segment| segment.rendition.target_duration_ms).max();
+        let longest = longest.filter(|_| vod).unwrap_or(0);
+        let target_ms = u64::from(current.target_duration_ms.max(longest));
         self.line(format_args!("#EXT-X-TARGETDURATION:{}", target_ms.div_ceil(1_000)));
         let hold_back = Seconds::of_millis(target_ms.saturating_mul(HOLD_BACK_TARGETS));
-        if low_latency {
+        if vod {
+            self.line(format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
+        } else if options.low_latency {
             // All of a stream's playlists must say the same here (§6.2.4): so the longest part target counts.
             let longest = catalog.renditions.iter().map(|rendition| rendition.part_target_ms).max();
             let part_ms = u64::from(longest.unwrap_or(current.part_target_ms));
@@ -252,23 +292,32 @@ impl Text<'_> {
         } else {
             self.line(format_args!("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,HOLD-BACK={hold_back}"));
         }
-        self.line(format_args!("#EXT-X-MEDIA-SEQUENCE:{}", first.number));
-        self.line(format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", first.first().discontinuity));
+        // Counted from the newest back, which is the same as the first's own number where no hole lies between: who
+        // reloads asks by the newest's.
+        if let Some(last) = segments.back().map(|last| &last.outline) {
+            let before = u64::try_from(segments.len()).unwrap_or(u64::MAX).saturating_sub(1);
+            self.line(format_args!("#EXT-X-MEDIA-SEQUENCE:{}", last.segment.saturating_sub(before)));
+            let steps: u32 = segments.iter().skip(1).map(|segment| segment.steps).sum();
+            let first = last.discontinuity.saturating_sub(steps);
+            self.line(format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{first}"));
+        }
     }
 
     fn segment(&mut self, before: Option<&Segment<'_>>, segment: &Segment<'_>, with_parts: bool) {
-        let first = segment.first();
-        let steps = before.map_or(0, |before| first.discontinuity - before.first().discontinuity);
-        for _ in 0..steps {
+        let outline = &segment.outline;
+        for _ in 0..before.map_or(0, |_| segment.steps) {
             self.line(format_args!("#EXT-X-DISCONTINUITY"));
         }
-        let described = |record: &Record| (record.generation, record.catalog);
-        if before.is_none_or(|before| described(before.first()) != described(first)) {
-            let (generation, version) = described(first);
+        let described = |outline: &Outline| (outline.generation, outline.catalog);
+        if before.is_none_or(|before| described(&before.outline) != described(outline)) {
+            let (generation, version) = described(outline);
             let uri = Path::Init { rendition: self.name, generation, version };
             self.line(format_args!("#EXT-X-MAP:URI=\"{uri}\""));
         }
-        self.line(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", Date(first.program_date_time)));
+        self.line(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", Date(outline.program_date_time)));
+        if outline.lost {
+            self.line(format_args!("#EXT-X-GAP"));
+        }
         if with_parts {
             for part in &segment.parts {
                 let duration = Seconds::of_ticks(u64::from(part.duration), segment.rendition.timescale);
@@ -279,7 +328,7 @@ impl Text<'_> {
         }
         if segment.whole {
             self.line(format_args!("#EXTINF:{},", segment.duration()));
-            let uri = Path::Segment { rendition: self.name, segment: segment.number };
+            let uri = Path::Segment { rendition: self.name, segment: outline.segment };
             self.line(format_args!("{uri}"));
         }
     }

@@ -367,20 +367,15 @@ impl Life {
     async fn renew(&mut self, work: &mut Work, permission: Permission) -> Result<(), data::Error> {
         let generation = permission.delegation.unverified().generation;
         if generation == work.signer.generation() {
-            self.stream.change(|inner| inner.permission = permission);
+            self.stream.renew(permission, None);
             return Ok(());
         }
         self.means.generations.note(generation).await?;
         self.process(work, Input::Gone).await?;
         let catalog = work.signer.delegate(generation, self.means.clock.wall());
         info!(generation, "the stream goes on under a new delegation");
-        self.stream.change(|inner| {
-            inner.given = generation;
-            inner.permission = permission;
-            if let Some(catalog) = catalog {
-                inner.window.catalog(catalog);
-            }
-        });
+        self.stream.change(|inner| inner.given = generation);
+        self.stream.renew(permission, catalog);
         Ok(())
     }
 
@@ -389,12 +384,7 @@ impl Life {
             warn!(%error, "the last parts could not be signed");
         }
         let catalog = work.signer.end(self.means.clock.wall());
-        self.stream.change(|inner| {
-            inner.state = State::Ended;
-            if let Some(catalog) = catalog {
-                inner.window.catalog(catalog);
-            }
-        });
+        self.stream.end(catalog);
         info!("stream ended");
         work.news.ended(self.means.clock.now());
     }

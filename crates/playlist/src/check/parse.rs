@@ -55,6 +55,8 @@ pub struct Segment {
     pub map: Option<String>,
     /// EXT-X-PROGRAM-DATE-TIME in milliseconds since 1970.
     pub date: Option<u64>,
+    /// EXT-X-GAP: its media is not there.
+    pub gap: bool,
     /// Its parts, as far as they are listed.
     pub parts: Vec<Part>,
 }
@@ -197,6 +199,10 @@ impl Reader<'_> {
                 self.before_parts(line);
                 self.open.date = date(value);
                 self.findings.unless(self.open.date.is_some(), Rule::Date, || line.to_string());
+            }
+            "EXT-X-GAP" => {
+                self.before_parts(line);
+                self.open.gap = true;
             }
             "EXTINF" => {
                 self.begun = true;

@@ -111,7 +111,9 @@ fn dates(playlist: &Playlist, findings: &mut Findings) {
 }
 
 fn live(text: &str, playlist: &Playlist, findings: &mut Findings) {
-    findings.unless(!playlist.playlist_type, Rule::NoPlaylistType, || String::from("it has one"));
+    findings.unless(!playlist.playlist_type || playlist.ended, Rule::NoPlaylistType, || {
+        String::from("it has one")
+    });
     let goes_on = !playlist.ended && playlist.part_target.is_some();
     findings.unless(playlist.hint.is_some() == goes_on, Rule::Hint, || format!("{:?}", playlist.hint));
     if let Some(hint) = &playlist.hint {

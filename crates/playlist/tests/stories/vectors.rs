@@ -117,8 +117,12 @@ impl Vector {
                 head: Head { segment: report.segment, part: report.part },
             })
             .collect();
-        let options =
-            Options { low_latency: playlist.low_latency, listed_ms: playlist.listed_ms, reports: &reports };
+        let options = Options {
+            low_latency: playlist.low_latency,
+            listed_ms: playlist.listed_ms,
+            reports: &reports,
+            ..Options::default()
+        };
         media(&catalogs, RenditionId(rendition), self.records.iter().map(Signed::unverified), &options)
     }
 }
