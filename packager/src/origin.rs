@@ -47,7 +47,7 @@ use crate::{
     clock::Clock,
     gate::Gate,
     metrics::Metrics,
-    stream::{Inner, Stream},
+    stream::{Asked, Inner, Stream},
     streams::Streams,
     window::Found,
 };
@@ -278,7 +278,9 @@ impl Desk {
             Ok(rendition) => rendition,
             Err(no) => return no.into(),
         };
-        match ask.stream.playlist(rendition, true) {
+        // `v2` may leave out date ranges, too; there are none.
+        let delta = matches!(query::value(ask.query, "_HLS_skip"), Some("YES" | "v2"));
+        match ask.stream.playlist(rendition, Asked { low_latency: true, delta }) {
             Some(text) => Answer::playlist(text, reload.is_some()),
             None => Answer::refuse(StatusCode::NOT_FOUND, "this rendition has no media\n"),
         }

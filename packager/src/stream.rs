@@ -59,9 +59,18 @@ pub struct Inner {
     /// renditions, that is more than one viewer can watch.
     pub published_bytes: u64,
     /// Playlists that many ask for at a time, with the change they were written after.
-    playlists: HashMap<(RenditionId, bool), (u64, Option<Bytes>)>,
+    playlists: HashMap<(RenditionId, Asked), (u64, Option<Bytes>)>,
     /// The show's recording, where it is recorded.
     pub(crate) show: Option<Arc<Show>>,
+}
+
+/// Which of a rendition's media playlists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// With parts.
+    pub low_latency: bool,
+    /// Without the older segments of a long one: the client has an earlier playlist.
+    pub delta: bool,
 }
 
 impl Inner {
@@ -77,14 +86,14 @@ impl Inner {
         self.state == State::Ended && self.show.is_some() && self.window.is_empty()
     }
 
-    fn playlist(&self, rendition: RenditionId, low_latency: bool) -> Option<String> {
+    fn playlist(&self, rendition: RenditionId, asked: Asked) -> Option<String> {
         match &self.show {
             Some(show) if self.is_recorded() => show.vod_playlist(rendition),
             Some(show) if show.is_listed() => {
                 let reports = self.window.reports(rendition);
-                show.live_playlist(&self.window, rendition, low_latency, &reports)
+                show.live_playlist(&self.window, rendition, asked, &reports)
             }
-            _ => self.window.playlist(rendition, low_latency),
+            _ => self.window.playlist(rendition, asked.low_latency),
         }
     }
 }
@@ -167,16 +176,16 @@ impl Stream {
 
     /// The media playlist, written once however many ask for it.
     #[must_use]
-    pub fn playlist(&self, rendition: RenditionId, low_latency: bool) -> Option<Bytes> {
+    pub fn playlist(&self, rendition: RenditionId, asked: Asked) -> Option<Bytes> {
         let mut inner = self.inner();
         let change = *self.changes.borrow();
-        if let Some((at, text)) = inner.playlists.get(&(rendition, low_latency))
+        if let Some((at, text)) = inner.playlists.get(&(rendition, asked))
             && *at == change
         {
             return text.clone();
         }
-        let text = inner.playlist(rendition, low_latency).map(Bytes::from);
-        inner.playlists.insert((rendition, low_latency), (change, text.clone()));
+        let text = inner.playlist(rendition, asked).map(Bytes::from);
+        inner.playlists.insert((rendition, asked), (change, text.clone()));
         text
     }
 

@@ -28,7 +28,7 @@ pub mod query;
 pub mod reload;
 mod text;
 
-pub use media::{DISCONTINUITY_STEP_MAX, LISTED_MS, Options, Report, media, media_with};
+pub use media::{DISCONTINUITY_STEP_MAX, Delta, LISTED_MS, Options, Report, media, media_with};
 pub use multivariant::multivariant;
 pub use outline::Outline;
 pub use path::Path;

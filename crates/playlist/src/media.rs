@@ -31,6 +31,23 @@ const PART_HOLD_BACK_TARGETS: u64 = 3;
 /// Target durations that a client without low latency stays behind at least: what §4.4.3.8 demands.
 const HOLD_BACK_TARGETS: u64 = 3;
 
+/// Target durations from the playlist's end within which no segment is left out of an update: what §4.4.3.8 demands at
+/// least.
+const SKIP_TARGETS: u64 = 6;
+
+/// Whether a client that has an earlier playlist may leave its older segments out (§6.2.5.1). Worth its words where
+/// playlists are long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Delta {
+    /// All is listed, and nothing is said of updates.
+    #[default]
+    None,
+    /// All is listed, and the playlist says that updates are to be had.
+    Offered,
+    /// The client asked for an update: what lies far behind the end is left out.
+    Asked,
+}
+
 /// What a playlist is made for.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
@@ -45,11 +62,20 @@ pub struct Options<'a> {
     pub bridged: bool,
     /// The stream is over and this is all of it: the playlist says `EXT-X-PLAYLIST-TYPE:VOD`.
     pub vod: bool,
+    /// Whether older segments may be, or are, left out.
+    pub delta: Delta,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { low_latency: true, listed_ms: LISTED_MS, reports: &[], bridged: false, vod: false }
+        Self {
+            low_latency: true,
+            listed_ms: LISTED_MS,
+            reports: &[],
+            bridged: false,
+            vod: false,
+            delta: Delta::None,
+        }
     }
 }
 
@@ -113,11 +139,20 @@ pub fn media_with<'a>(
     segments.front()?;
 
     let mut text = Text { out: String::with_capacity(8 * 1024), name: &current.name };
-    text.head(newest, current, &segments, options);
+    let skipped = match options.delta {
+        Delta::Asked if !newest.ended => behind_skip_boundary(&segments, current),
+        _ => 0,
+    };
+    text.head(newest, current, &segments, options, skipped);
+    if skipped > 0 {
+        text.line(format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
+    }
     let with_parts = if options.low_latency { parts_from(&segments, current) } else { segments.len() };
     let mut before = None;
     for (index, segment) in segments.iter().enumerate() {
-        text.segment(before, segment, index >= with_parts);
+        if index >= skipped {
+            text.segment(before, segment, index >= with_parts);
+        }
         before = Some(segment);
     }
     if newest.ended {
@@ -250,6 +285,22 @@ fn parts_from(segments: &VecDeque<Segment<'_>>, current: &Rendition) -> usize {
     from
 }
 
+/// How many of the oldest segments lie behind the skip boundary.
+fn behind_skip_boundary(segments: &VecDeque<Segment<'_>>, current: &Rendition) -> usize {
+    let boundary = skip_boundary_ms(current).saturating_mul(1_000);
+    let mut distance: u64 = 0;
+    let within = segments.iter().rev().take_while(|segment| {
+        let is_within = distance < boundary;
+        distance = distance.saturating_add(segment.micros());
+        is_within
+    });
+    segments.len() - within.count()
+}
+
+fn skip_boundary_ms(current: &Rendition) -> u64 {
+    u64::from(current.target_duration_ms).saturating_mul(SKIP_TARGETS)
+}
+
 struct Text<'a> {
     out: String,
     name: &'a str,
@@ -267,16 +318,24 @@ impl Text<'_> {
         current: &Rendition,
         segments: &VecDeque<Segment<'_>>,
         options: &Options<'_>,
+        skipped: usize,
     ) {
         self.line(format_args!("#EXTM3U"));
-        // EXT-X-MAP wants 6; tags of later versions that are used are ones that older clients pass over.
-        self.line(format_args!("#EXT-X-VERSION:6"));
+        // EXT-X-MAP wants 6, EXT-X-SKIP wants 9; other tags of later versions that are used are ones that older clients
+        // pass over.
+        self.line(format_args!("#EXT-X-VERSION:{}", if skipped > 0 { 9 } else { 6 }));
         let vod = options.vod && catalog.ended;
         let longest = segments.iter().map(|segment| segment.rendition.target_duration_ms).max();
         let longest = longest.filter(|_| vod).unwrap_or(0);
         let target_ms = u64::from(current.target_duration_ms.max(longest));
         self.line(format_args!("#EXT-X-TARGETDURATION:{}", target_ms.div_ceil(1_000)));
         let hold_back = Seconds::of_millis(target_ms.saturating_mul(HOLD_BACK_TARGETS));
+        let skip = match options.delta {
+            Delta::None => String::new(),
+            Delta::Offered | Delta::Asked => {
+                alloc::format!(",CAN-SKIP-UNTIL={}", Seconds::of_millis(skip_boundary_ms(current)))
+            }
+        };
         if vod {
             self.line(format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
         } else if options.low_latency {
@@ -285,12 +344,12 @@ impl Text<'_> {
             let part_ms = u64::from(longest.unwrap_or(current.part_target_ms));
             let part_hold_back = Seconds::of_millis(part_ms.saturating_mul(PART_HOLD_BACK_TARGETS));
             self.line(format_args!(
-                "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={part_hold_back},HOLD-BACK={hold_back}"
+                "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={part_hold_back},HOLD-BACK={hold_back}{skip}"
             ));
             let part_target = Seconds::of_millis(u64::from(current.part_target_ms));
             self.line(format_args!("#EXT-X-PART-INF:PART-TARGET={part_target}"));
         } else {
-            self.line(format_args!("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,HOLD-BACK={hold_back}"));
+            self.line(format_args!("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,HOLD-BACK={hold_back}{skip}"));
         }
         // Counted from the newest back, which is the same as the first's own number where no hole lies between: who
         // reloads asks by the newest's.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use millstream_model::RenditionId;
-use millstream_playlist::{self as playlist, Options, Report};
+use millstream_playlist::{self as playlist, Delta, Options, Report};
 use millstream_wire::{
     media::{Catalog, Delegation, Record},
     sign::Signed,
@@ -16,7 +16,7 @@ use super::{
     journal::Place,
     recording::Recording,
 };
-use crate::window::Window;
+use crate::{stream::Asked, window::Window};
 
 /// A segment that left the window.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Show {
         &self,
         window: &Window,
         rendition: RenditionId,
-        low_latency: bool,
+        asked: Asked,
         reports: &[Report<'_>],
     ) -> Option<String> {
         let mut recording = self.recording();
@@ -141,7 +141,9 @@ impl Show {
             .collect();
         let catalogs: Vec<&Catalog> = recording.index().catalogs().map(Signed::unverified).collect();
         let listed_ms = self.dvr_ms.max(window.listed_ms());
-        let options = Options { low_latency, listed_ms, reports, bridged: true, vod: false };
+        let delta = if asked.delta { Delta::Asked } else { Delta::Offered };
+        let low_latency = asked.low_latency;
+        let options = Options { low_latency, listed_ms, reports, bridged: true, vod: false, delta };
         let records = window.parts(rendition).map(|held| held.record.unverified());
         playlist::media_with(&catalogs, rendition, &outlines, records, &options)
     }
@@ -151,8 +153,13 @@ impl Show {
         let recording = self.recording();
         let index = recording.index();
         let catalogs: Vec<&Catalog> = index.catalogs().map(Signed::unverified).collect();
-        let options =
-            Options { low_latency: false, listed_ms: u64::MAX, reports: &[], bridged: true, vod: true };
+        let options = Options {
+            low_latency: false,
+            listed_ms: u64::MAX,
+            bridged: true,
+            vod: true,
+            ..Options::default()
+        };
         let outlines = index.spans(rendition).map(|span| &span.outline);
         playlist::media_with(&catalogs, rendition, outlines, [], &options)
     }

@@ -37,6 +37,13 @@ async fn live_playlists_reach_back_as_far_as_they_shall_and_no_further() {
     let (_, audio) = world.playlist("audio").await;
     assert!(audio.whole_micros() > 50_000_000);
     assert!(!text.contains("EXT-X-GAP") && !text.contains("PLAYLIST-TYPE"), "{text}");
+    assert!(text.contains("CAN-SKIP-UNTIL=24.0"), "{text}");
+    let update = world.bytes("video.m3u8?_HLS_skip=YES").await;
+    let update = String::from_utf8(update.to_vec()).unwrap();
+    assert_eq!(check::media(&update), [], "{update}");
+    let update = check::Playlist::parse(&update);
+    assert!(update.skipped > 10, "{update:?}");
+    assert_eq!(update.clone().completed(&video).skipped, 0, "{update:?} does not follow {text}");
     // Parts are listed near the end alone, and are there.
     let parts: usize = video.segments.iter().map(|segment| segment.parts.len()).sum();
     assert!(parts < 60, "{text}");

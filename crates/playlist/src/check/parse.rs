@@ -24,6 +24,8 @@ pub struct Playlist {
     pub media_sequence: u64,
     /// EXT-X-DISCONTINUITY-SEQUENCE.
     pub discontinuity_sequence: u64,
+    /// EXT-X-SKIP: segments before those that are listed.
+    pub skipped: u64,
     /// The segments. The last may be [open](Segment::uri).
     pub segments: Vec<Segment>,
     /// The URI of the preload hint for a part.
@@ -94,6 +96,28 @@ impl Playlist {
         Some((last.sequence, (last.parts.len() as u64).checked_sub(1)))
     }
 
+    /// What an update says to a client that has `before`: with the segments that it leaves out, and what applied to
+    /// them (§6.2.5.1). As it is when it is no update, or `before` is too old.
+    #[must_use]
+    pub fn completed(mut self, before: &Self) -> Self {
+        let first = self.media_sequence + self.skipped;
+        let left_out =
+            before.segments.iter().filter(|old| (self.media_sequence..first).contains(&old.sequence));
+        let mut segments: Vec<Segment> = left_out.cloned().collect();
+        if self.skipped == 0 || segments.len() as u64 != self.skipped {
+            return self;
+        }
+        let (map, steps) =
+            segments.last().map(|last| (last.map.clone(), last.discontinuity)).unwrap_or_default();
+        for mut segment in self.segments {
+            segment.map = segment.map.or_else(|| map.clone());
+            segment.discontinuity += steps - self.discontinuity_sequence;
+            segments.push(segment);
+        }
+        (self.segments, self.skipped) = (segments, 0);
+        self
+    }
+
     /// Microseconds of all whole segments.
     #[must_use]
     pub fn whole_micros(&self) -> u64 {
@@ -122,7 +146,7 @@ impl Playlist {
 }
 
 /// Tags that stand at most once in a media playlist.
-const ONCE: [&str; 10] = [
+const ONCE: [&str; 11] = [
     "EXTM3U",
     "EXT-X-VERSION",
     "EXT-X-TARGETDURATION",
@@ -133,6 +157,7 @@ const ONCE: [&str; 10] = [
     "EXT-X-INDEPENDENT-SEGMENTS",
     "EXT-X-PLAYLIST-TYPE",
     "EXT-X-ENDLIST",
+    "EXT-X-SKIP",
 ];
 
 struct Reader<'a> {
@@ -199,6 +224,12 @@ impl Reader<'_> {
                 self.before_parts(line);
                 self.open.date = date(value);
                 self.findings.unless(self.open.date.is_some(), Rule::Date, || line.to_string());
+            }
+            "EXT-X-SKIP" => {
+                let count = self.attributes(line, value).get("SKIPPED-SEGMENTS").and_then(|n| n.parse().ok());
+                let early = !self.begun && self.playlist.segments.is_empty() && count > Some(0);
+                self.findings.unless(early, Rule::Skip, || line.to_string());
+                self.playlist.skipped = count.unwrap_or(0);
             }
             "EXT-X-GAP" => {
                 self.before_parts(line);
@@ -272,11 +303,13 @@ impl Reader<'_> {
 
     fn close(&mut self) {
         let mut segment = core::mem::take(&mut self.open);
-        segment.sequence = self.playlist.media_sequence + self.playlist.segments.len() as u64;
+        let before = self.playlist.skipped + self.playlist.segments.len() as u64;
+        segment.sequence = self.playlist.media_sequence + before;
         segment.discontinuity = self.now();
         segment.map.clone_from(&self.map);
-        self.findings
-            .unless(segment.map.is_some(), Rule::Map, || format!("segment {} has none", segment.sequence));
+        // The one that applies may have been left out.
+        let mapped = segment.map.is_some() || self.playlist.skipped > 0;
+        self.findings.unless(mapped, Rule::Map, || format!("segment {} has none", segment.sequence));
         self.playlist.segments.push(segment);
         self.begun = false;
     }

@@ -31,13 +31,23 @@ pub fn media(text: &str) -> Vec<Violation> {
 
 fn header(playlist: &Playlist, findings: &mut Findings) {
     let version = playlist.version;
-    findings.unless(version == Some(6), Rule::Version, || format!("{version:?}"));
+    let wanted = if playlist.skipped > 0 { 9 } else { 6 };
+    findings.unless(version == Some(wanted), Rule::Version, || format!("{version:?}"));
     findings.unless(playlist.target_duration.is_some(), Rule::TargetDuration, || String::from("none"));
     let target = playlist.target_duration.unwrap_or(0) * 1_000_000;
     let control = |name: &str| playlist.server_control.get(name).and_then(|text| super::parse::micros(text));
     if playlist.server_control.contains_key("HOLD-BACK") {
         let hold_back = control("HOLD-BACK");
         findings.unless(hold_back >= Some(3 * target), Rule::HoldBack, || format!("{hold_back:?} µs"));
+    }
+    let boundary = control("CAN-SKIP-UNTIL");
+    let far = boundary.is_none_or(|boundary| boundary >= 6 * target);
+    findings.unless(far, Rule::Skip, || format!("{boundary:?} µs for a target of {target} µs"));
+    if playlist.skipped > 0 {
+        let listed: u64 = playlist.segments.iter().map(Segment::micros).sum();
+        findings.unless(boundary.is_some_and(|boundary| listed >= boundary), Rule::Skip, || {
+            format!("{listed} µs are listed, {boundary:?} µs must be")
+        });
     }
     if let Some(part_target) = playlist.part_target {
         let hold_back = control("PART-HOLD-BACK");

@@ -1,6 +1,6 @@
 //! Playlists over segments of which only outlines are kept: a DVR window, and a show that is over.
 
-use millstream_playlist::{Options, Outline, check, media_with};
+use millstream_playlist::{Delta, Options, Outline, check, media_with};
 use millstream_wire::media::Catalog;
 
 use crate::show::{Show, VIDEO};
@@ -102,4 +102,32 @@ fn a_show_that_is_over_is_listed_whole_and_said_to_be_so() {
     assert!(read.ended && read.playlist_type && text.contains("\n#EXT-X-PLAYLIST-TYPE:VOD\n"), "{text}");
     assert_eq!((read.segments.len(), read.whole_micros()), (100, 200_200_000));
     assert!(!text.contains("EXT-X-PART") && !text.contains("SERVER-CONTROL"), "{text}");
+}
+
+#[test]
+fn an_update_with_what_it_leaves_out_is_the_whole_playlist() {
+    let mut show = Show::of_video();
+    let offered = Options { listed_ms: 120_000, delta: Delta::Offered, ..hour() };
+    let asked = Options { delta: Delta::Asked, ..offered };
+    show.segments(5);
+    let (text, short) = clean(playlist(&show, 0, &asked, &[]));
+    assert_eq!(Some(text), playlist(&show, 0, &offered, &[]), "there is nothing to leave out");
+    assert_eq!(short.server_control.get("CAN-SKIP-UNTIL").map(String::as_str), Some("24.0"));
+
+    show.segments(50).comeback(2, 5_000, |_| {}).segments(3);
+    let (_, before) = clean(playlist(&show, 20, &offered, &[]));
+    for round in 0..30 {
+        show.part();
+        if round % 8 == 0 {
+            show.segments(1);
+        }
+        let (whole, expected) = clean(playlist(&show, 20, &offered, &[]));
+        let (update, read) = clean(playlist(&show, 20, &asked, &[]));
+        assert!(update.len() * 3 < whole.len() * 2, "{update}");
+        assert!(read.skipped > 40 && update.contains("#EXT-X-VERSION:9"), "{update}");
+        let listed: u64 = read.segments.iter().map(check::Segment::micros).sum();
+        assert!((24_000_000..=28_000_000).contains(&listed), "{listed} in {update}");
+        let completed = read.completed(&before);
+        assert_eq!((&completed.segments, &completed.hint), (&expected.segments, &expected.hint), "{update}");
+    }
 }

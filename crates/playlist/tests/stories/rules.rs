@@ -65,6 +65,8 @@ fn one_media_playlist() -> Vec<Rule> {
         ),
         broken(&text, "#EXT-X-PART-INF:PART-TARGET=0.267\n", "", &[Rule::PartTarget, Rule::Hint]),
         broken(&text, "D-BACK=12.0", "D-BACK=11.9", &[Rule::HoldBack]),
+        broken(&text, "D-BACK=12.0", "D-BACK=12.0,CAN-SKIP-UNTIL=23.9", &[Rule::Skip]),
+        broken(&text, date, &format!("#EXT-X-SKIP:SKIPPED-SEGMENTS=1\n{date}"), &[Rule::Skip, Rule::Version]),
         broken(&text, control, "HOLD-BACK=12.0", &[Rule::PartHoldBack]),
         broken(&text, control, "PART-HOLD-BACK=0.8,HOLD-BACK=12.0", &[Rule::PartHoldBack]),
         broken(&text, "#EXTINF:2.002,\n", "", &[Rule::Duration, Rule::ParentIsItsParts, Rule::DatesFollow]),
