@@ -13,7 +13,7 @@ const LINES: std::ops::RangeInclusive<u32> = 64..=4_320;
 const KBPS: std::ops::RangeInclusive<u32> = 50..=100_000;
 
 millstream_service::settings! {
-    /// Renditions beside the publisher's own.
+    /// Renditions beside the publisher's own; `docs/operating/renditions.md` says more.
     pub struct Config {
         /// `passthrough`: viewers get what the publisher sends, and nothing is decoded. Or a ladder: `720p,480p,360p`,
         /// each with a rate of your choice where you like, `720p@3000k,360p`. Rungs larger than the source are left
