@@ -2,6 +2,7 @@
 
 mod crowd;
 mod edge;
+mod ladder;
 mod memory;
 mod open;
 mod packager;
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[Scenario] = &[
         what: "Packager beside nginx-rtmp, per 5 Mbit/s stream",
         run: packager::run,
     },
+    Scenario { name: "ladder", what: "Ladder of a 1080p30 stream beside ffmpeg", run: ladder::run },
     Scenario { name: "part", what: "Last frame of a part to the part at the edge", run: part::run },
     Scenario { name: "start", what: "First frame and distance to live in Chromium", run: start::run },
     Scenario { name: "work", what: "Pieces, records and vouchers by themselves", run: work::run },

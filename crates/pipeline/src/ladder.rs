@@ -1,11 +1,12 @@
 //! A ladder: one publisher's pictures decoded once, scaled and encoded again for each rung (H.264, by x264).
 //!
 //! ```text
-//! push ─▶ appsrc ─▶ decoder ─▶ tee ┬▶ queue ─▶ scale ─▶ x264enc ─▶ appsink ─▶ poll
-//!                                  └▶ queue ─▶ …          one thread a rung
+//! push ─▶ appsrc ─▶ decoder ─▶ queue ─▶ scale ─▶ tee ─▶ x264enc ─▶ appsink ─▶ poll
+//!                                                 └▶ queue ─▶ scale ─▶ tee ─▶ …     one thread a rung
 //! ```
 //!
-//! A ladder lives as long as one continuity of its stream. Frames carry the time at which their picture is shown on
+//! Each rung is scaled from the one above it: that costs half of scaling each from the source, and looks better, for
+//! every step is small. A ladder lives as long as one continuity of its stream. Frames carry the time at which their picture is shown on
 //! the stream's timeline. Keyframes are where the publisher's segments begin, and nowhere else. Nothing waits for a
 //! slow encoder but what stands before it, and that is bounded: [`pace`] says which pictures are left out, and when
 //! a rung is given up. What never belongs here: parts, settings, what a machine can carry.
@@ -201,7 +202,7 @@ impl Shared {
 }
 
 impl Ladder {
-    /// Starts decoder and encoders. `wake` is called, from any thread, when [`Self::poll`] has something.
+    /// Starts decoder and encoders for `rungs`, the largest first. `wake` is called, from any thread, when [`Self::poll`] has something.
     ///
     /// # Errors
     /// When it cannot be built.
@@ -219,9 +220,8 @@ impl Ladder {
             .block(false)
             .max_bytes(0)
             .build();
-        let tee = element("tee", &[])?;
         let decoder = element(decoder, &[("max-threads", "1"), ("max-errors", "-1"), ("qos", "false")])?;
-        add(&pipeline, &[appsrc.upcast_ref(), &decoder, &tee])?;
+        add(&pipeline, &[appsrc.upcast_ref(), &decoder])?;
         let pace = Pace::new(rungs.iter().map(|rung| u64::from(rung.width) * u64::from(rung.height)));
         let shared = Arc::new(Shared {
             pace: Mutex::new(pace),
@@ -230,8 +230,10 @@ impl Ladder {
             dropped: AtomicU64::new(0),
             wake: Box::new(wake),
         });
+        let mut above = decoder;
         for (index, rung) in rungs.iter().enumerate() {
-            branch(&pipeline, &tee, index, *rung, source.frame_rate_milli, &shared)?;
+            let last = index + 1 == rungs.len();
+            above = branch(&pipeline, &above, index, (*rung, last), source.frame_rate_milli, &shared)?;
         }
         watch(&pipeline, &shared);
         let ladder = Self { pipeline, source: appsrc, shared, base: None, ended: false };
@@ -321,15 +323,15 @@ fn decoder(source: &Source) -> Result<(gst::Caps, &'static str), Error> {
     Ok((caps.build(), decoder))
 }
 
-/// One rung, from the tee to its sink.
+/// One rung, from what is above it to its sink. Gives what the next is scaled from.
 fn branch(
     pipeline: &gst::Pipeline,
-    tee: &gst::Element,
+    above: &gst::Element,
     index: usize,
-    rung: Rung,
+    (rung, last): (Rung, bool),
     frame_rate_milli: u32,
     shared: &Arc<Shared>,
-) -> Result<(), Error> {
+) -> Result<gst::Element, Error> {
     let queue = element(
         "queue",
         &[
@@ -368,9 +370,17 @@ fn branch(
                 .build(),
         )
         .build();
-    add(pipeline, &[&queue, &scale, &size, &encoder, sink.upcast_ref()])?;
-    tee.link(&queue).map_err(refused)?;
-    let waiting = queue.static_pad("src").ok_or_else(|| missing("queue"))?;
+    let tee = element("tee", &[])?;
+    add(pipeline, &[&queue, &scale, &size, &tee])?;
+    add(pipeline, &[&encoder, sink.upcast_ref()])?;
+    above.link(&queue).map_err(refused)?;
+    if !last {
+        // The next rung's place, which is served first: it does not wait for this encoder.
+        tee.request_pad_simple("src_%u").ok_or_else(|| missing("tee"))?;
+    }
+    let waiting = encoder.static_pad("sink").ok_or_else(|| missing("x264enc"))?;
+    let own = tee.request_pad_simple("src_%u").ok_or_else(|| missing("tee"))?;
+    own.link(&waiting).map_err(|error| Error::Element(error.to_string()))?;
     let out = encoder.static_pad("src").ok_or_else(|| missing("x264enc"))?.downgrade();
     let (queue, shared) = (queue.downgrade(), Arc::clone(shared));
     waiting.add_probe(gst::PadProbeType::BUFFER, move |_, probe| {
@@ -396,7 +406,7 @@ fn branch(
         shared.dropped.fetch_add(1, Relaxed);
         gst::PadProbeReturn::Drop
     });
-    Ok(())
+    Ok(tee)
 }
 
 fn encoder(rung: Rung, frame_rate_milli: u32) -> Result<gst::Element, Error> {

@@ -2,7 +2,7 @@
 //!
 //! The cost is reckoned, not measured: decoding and scaling go with the source's pixels a second, encoding with the
 //! rung's, and the preset says how much. The figures are one and a half times those of a clip that moves everywhere,
-//! on a core that shares its caches with a busy neighbour (Xeon of 2.x GHz, 1080p30: decoded 0.06 cores, scaled 0.04,
+//! on a core that shares its caches with a busy neighbour (EPYC, 1080p30: decoded 0.06 cores, scaled 0.04,
 //! 720p veryfast 0.25); a film takes half. Whether it was enough is seen at run time, by rungs that fall behind.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
