@@ -73,6 +73,8 @@ pub struct Packager {
 pub struct Addresses {
     /// RTMP.
     pub rtmp: SocketAddr,
+    /// RTMPS, where it is asked for.
+    pub rtmps: Option<SocketAddr>,
     /// SRT, where it listens.
     pub srt: Option<SocketAddr>,
     /// HTTP.
@@ -131,6 +133,10 @@ impl Packager {
         }
         let (reception, publishes) = Reception::new(Arc::clone(&gate));
         let rtmp = Server::bind(config.rtmp.clone(), Arc::clone(&reception)).await?;
+        let rtmps = match config.rtmp.tls.load(&folder)? {
+            Some(tls) => Some(rtmp.bind_tls(tls).await?),
+            None => None,
+        };
         let srt = config
             .srt
             .on
@@ -173,6 +179,7 @@ impl Packager {
         );
         let addresses = Addresses {
             rtmp: rtmp.local_addr(),
+            rtmps,
             srt: srt.as_ref().map(srt::Server::local_addr),
             origin: origin_address,
             origin_url,
@@ -386,6 +393,7 @@ struct Status {
 #[derive(Serialize)]
 struct StatusText {
     rtmp: SocketAddr,
+    rtmps: Option<SocketAddr>,
     srt: Option<SocketAddr>,
     origin: String,
     requests: usize,
@@ -422,6 +430,7 @@ impl Status {
     fn read(&self) -> StatusText {
         StatusText {
             rtmp: self.addresses.rtmp,
+            rtmps: self.addresses.rtmps,
             srt: self.addresses.srt,
             origin: self.addresses.origin_url.clone(),
             requests: self.origin.requests(),

@@ -10,6 +10,7 @@ use super::{
     conversation::{PUBLISHER_READ_BYTES, READ_BYTES},
     events,
     seat::Limits,
+    tls,
 };
 
 millstream_service::settings! {
@@ -25,7 +26,7 @@ millstream_service::settings! {
         /// The same from one address (IPv6: one /64), so that one host cannot keep all others out. Raise it to
         /// `waiting_max` behind a proxy that hides addresses.
         pub waiting_per_address_max: usize = 16,
-        /// From connecting to asking to publish, at most, in milliseconds.
+        /// From connecting to asking to publish, at most, in milliseconds; with RTMPS, as long again for its handshake.
         pub handshake_timeout_ms: u64 = 10_000,
         /// To check a stream key and hand the publisher over, at most, in milliseconds.
         pub admit_timeout_ms: u64 = 5_000,
@@ -35,6 +36,8 @@ millstream_service::settings! {
         /// Bytes of samples that wait for the segmenter at most, per publisher. When they are there, the socket is
         /// not read. Counts as 8 MiB where it is less, because one sample may be that long.
         pub queue_bytes_max: usize = 16 * 1024 * 1024,
+        /// RTMPS. TLS adds up to 100 KiB to what a connection holds.
+        pub tls: tls::Config = Default::default(),
     }
 }
 
@@ -46,7 +49,7 @@ impl Config {
     pub(super) fn rtmp(&self) -> millstream_rtmp::Config {
         millstream_rtmp::Config {
             app: APP.to_owned(),
-            handshake_timeout: Duration::from_millis(self.handshake_timeout_ms),
+            handshake_timeout: self.handshake_timeout(),
             idle_timeout: self.idle_timeout(),
             ..millstream_rtmp::Config::default()
         }
@@ -58,6 +61,10 @@ impl Config {
             waiting_max: self.waiting_max,
             waiting_per_address_max: self.waiting_per_address_max,
         }
+    }
+
+    pub(super) fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
     }
 
     pub(super) fn idle_timeout(&self) -> Duration {

@@ -157,7 +157,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, G: Gate> Conversation<S, G> {
         match output {
             Output::Send(bytes) => {
                 // A peer that asks and asks but takes no answer stops here.
-                match timeout(self.door.config.idle_timeout(), self.io.write_all(&bytes)).await {
+                // TLS keeps what is not flushed.
+                let write = async {
+                    self.io.write_all(&bytes).await?;
+                    self.io.flush().await
+                };
+                match timeout(self.door.config.idle_timeout(), write).await {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(_)) | Err(_) => Err(Gone::Lost),
                 }

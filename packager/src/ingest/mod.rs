@@ -26,6 +26,7 @@ mod seat;
 mod server;
 pub mod srt;
 mod taken;
+pub mod tls;
 
 pub use config::{Config, admitted_bytes_max, unadmitted_bytes_max};
 pub use events::{Abandoned, Event, Events, Gone};

@@ -10,17 +10,21 @@ use std::{
     time::Duration,
 };
 
-use millstream_service::{Tasks, http};
+use millstream_service::{
+    Tasks,
+    http::{self, Tls},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    time::timeout,
 };
 use tracing::{Instrument as _, debug, debug_span, info, warn};
 
 use super::{
     Config, Gate, Reception,
     conversation::{self, Clock},
-    seat::Seats,
+    seat::{Seat, Seats},
 };
 
 /// After a failed accept (no file descriptors left, mostly): time for others to close some.
@@ -82,9 +86,22 @@ impl<G: Gate> Server<G> {
             connections: AtomicU64::new(0),
         });
         let server = Self { local_addr, door, tasks: Tasks::new() };
-        server.tasks.spawn_until_drain("rtmp accept", accept(listener, server.entrance()));
+        server.tasks.spawn_until_drain("rtmp accept", accept(listener, None, server.entrance()));
         info!(listen = %local_addr, "rtmp ingest listens");
         Ok(server)
+    }
+
+    /// Listens for RTMPS as well, within the same limits. Gives where.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind_tls(&self, tls: Tls) -> io::Result<SocketAddr> {
+        let listener = http::bind(self.door.config.tls.listen).await?;
+        let address = listener.local_addr()?;
+        tls.spawn_reload(&self.tasks.spawner());
+        self.tasks.spawn_until_drain("rtmps accept", accept(listener, Some(tls), self.entrance()));
+        info!(listen = %address, "rtmps ingest listens");
+        Ok(address)
     }
 
     /// Where it listens.
@@ -129,30 +146,69 @@ struct Entrance<G> {
     spawner: millstream_service::Spawner,
 }
 
-impl<G: Gate> Entrance<G> {
-    fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
-        let seat = match self.door.seats.take(peer.ip()) {
-            Ok(seat) => seat,
-            Err(full) => {
-                self.door.turned_away.fetch_add(1, Relaxed);
-                debug!(%peer, limit = full.0, "no seat");
-                return;
-            }
-        };
-        let seed = self.door.connections.fetch_add(1, Relaxed);
-        let conversation =
-            conversation::run(io, peer, seat, seed, Arc::clone(&self.door), self.spawner.drain());
-        self.spawner.spawn("rtmp connection", conversation.instrument(debug_span!("ingest", %peer)));
+impl<G> Clone for Entrance<G> {
+    fn clone(&self) -> Self {
+        Self { door: Arc::clone(&self.door), spawner: self.spawner.clone() }
     }
 }
 
-async fn accept<G: Gate>(listener: TcpListener, entrance: Entrance<G>) {
+impl<G: Gate> Entrance<G> {
+    fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+        let Some(seat) = self.seat(peer) else { return };
+        let conversation = self.conversation(io, peer, seat);
+        self.spawner.spawn("rtmp connection", conversation.instrument(debug_span!("ingest", %peer)));
+    }
+
+    /// The same behind TLS; whoever does not get through the handshake waits in its seat no longer than for a key.
+    fn serve_tls(&self, socket: TcpStream, peer: SocketAddr, tls: Tls) {
+        let Some(seat) = self.seat(peer) else { return };
+        let (this, drain) = (self.clone(), self.spawner.drain());
+        let connection = async move {
+            let shaken = tokio::select! {
+                shaken = timeout(this.door.config.handshake_timeout(), tls.accept(socket)) => shaken,
+                () = drain.begun() => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => this.conversation(stream, peer, seat).await,
+                Ok(Err(error)) => debug!(%error, "no TLS handshake"),
+                Err(_) => debug!("no TLS handshake in time"),
+            }
+        };
+        self.spawner.spawn("rtmps connection", connection.instrument(debug_span!("ingest", %peer)));
+    }
+
+    fn seat(&self, peer: SocketAddr) -> Option<Seat> {
+        match self.door.seats.take(peer.ip()) {
+            Ok(seat) => Some(seat),
+            Err(full) => {
+                self.door.turned_away.fetch_add(1, Relaxed);
+                debug!(%peer, limit = full.0, "no seat");
+                None
+            }
+        }
+    }
+
+    fn conversation<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        io: S,
+        peer: SocketAddr,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + Send + use<S, G> {
+        let seed = self.door.connections.fetch_add(1, Relaxed);
+        conversation::run(io, peer, seat, seed, Arc::clone(&self.door), self.spawner.drain())
+    }
+}
+
+async fn accept<G: Gate>(listener: TcpListener, tls: Option<Tls>, entrance: Entrance<G>) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 // Answers are small and waited for. Fails only when the peer is gone already.
                 let _ = socket.set_nodelay(true);
-                entrance.serve(socket, peer);
+                match &tls {
+                    Some(tls) => entrance.serve_tls(socket, peer, tls.clone()),
+                    None => entrance.serve(socket, peer),
+                }
             }
             Err(error) => {
                 warn!(%error, "accept failed");

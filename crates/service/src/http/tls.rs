@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -17,6 +18,8 @@ use tokio_rustls::{
         sign::CertifiedKey,
     },
 };
+
+pub use tokio_rustls::server::TlsStream;
 
 use crate::tasks::Spawner;
 
@@ -89,11 +92,19 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files, for HTTP.
     ///
     /// # Errors
     /// When they cannot be read or used.
     pub fn load(config: &Config) -> Result<Self, Error> {
+        Self::load_for(config, &[HTTP2, HTTP1])
+    }
+
+    /// Reads the files, for these protocols by their names in ALPN (RFC 7301); none where it has no name.
+    ///
+    /// # Errors
+    /// When they cannot be read or used.
+    pub fn load_for(config: &Config, protocols: &[&[u8]]) -> Result<Self, Error> {
         let provider = Arc::new(ring::default_provider());
         let files = Files::read(config)?;
         let pair = files.pair(config, &provider)?;
@@ -106,7 +117,7 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), current })
     }
 
@@ -125,12 +136,20 @@ impl Tls {
         Ok(true)
     }
 
+    /// Does the handshake with a client. Takes as long as the client does: bound it.
+    ///
+    /// # Errors
+    /// When there is no handshake.
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> io::Result<TlsStream<S>> {
+        self.acceptor.accept(socket).await
+    }
+
     pub(super) const fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
 
     /// Looks for changed files as long as the program runs. By content: renewal tools swap links and keep times.
-    pub(super) fn spawn_reload(&self, tasks: &Spawner) {
+    pub fn spawn_reload(&self, tasks: &Spawner) {
         let this = self.clone();
         let every = Duration::from_secs(self.current.config.reload_seconds.max(1));
         tasks.spawn_until_drain("tls reload", async move {
