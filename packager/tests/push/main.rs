@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod camera;
 #[cfg(test)]
+mod codecs;
+#[cfg(test)]
 mod comeback;
 #[cfg(test)]
 mod events;
@@ -20,6 +22,8 @@ mod policy;
 mod receiver;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod rtmps;
 #[cfg(test)]
 mod rtsp;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::world::{World, ffmpeg, within};
 /// Further apart than this, people notice.
 const APART_MS_MAX: f64 = 45.0;
 
-/// 20 s with a white picture and a beep in the first fifth of each second; two B-frames; made once.
+/// 20 s with a white picture and a beep in the first fifth of each second, H.264 with two B-frames and AAC; made once.
 pub(crate) async fn media() -> PathBuf {
     made(2).await
 }
@@ -18,19 +18,25 @@ pub(crate) async fn ordered() -> PathBuf {
 }
 
 async fn made(b_frames: u32) -> PathBuf {
+    let coding = format!(
+        "-c:v libx264 -preset veryfast -g 60 -keyint_min 60 -sc_threshold 0 -bf {b_frames} -b:v 500k -c:a aac -b:a 96k"
+    );
+    coded(&format!("step-b{b_frames}.mp4"), &coding).await
+}
+
+/// The same in other codecs; made once under this name, whose end says in which container.
+pub(crate) async fn coded(name: &str, coding: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("push-media");
     std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("step-b{b_frames}-20s.mp4"));
+    let path = folder.join(name);
     if !path.exists() {
         // Tests run at once: only a whole file gets the name.
-        let own = tempfile::Builder::new().suffix(".mp4").tempfile_in(&folder).unwrap().into_temp_path();
+        let own = tempfile::Builder::new().suffix(name).tempfile_in(&folder).unwrap().into_temp_path();
         let pictures = "nullsrc=s=320x180:r=30,geq=lum='if(lt(mod(T,1),0.2),235,16)':cb=128:cr=128";
         let sound = "aevalsrc='if(lt(mod(t,1),0.2),0.5*sin(880*2*PI*t),0)':s=48000";
-        let coding = "-t 20 -c:v libx264 -preset veryfast -pix_fmt yuv420p -g 60 -keyint_min 60 -sc_threshold 0 \
-                      -b:v 500k -c:a aac -b:a 96k -f mp4";
         let made = ffmpeg(["-y", "-f", "lavfi", "-i", pictures, "-f", "lavfi", "-i", sound])
+            .args(["-t", "20", "-pix_fmt", "yuv420p"])
             .args(coding.split_whitespace())
-            .args(["-bf", &b_frames.to_string()])
             .arg(&own)
             .status()
             .await
