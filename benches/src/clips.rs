@@ -1,6 +1,6 @@
 //! What is published while something is measured.
 
-use millstream_e2e::media::Clip;
+use millstream_e2e::media::{Clip, Codecs};
 
 /// 5 Mbit/s of 1080p30 with two B-frames, sound included: the stream that packagers are compared by.
 pub(crate) const FULL: Clip = Clip {
@@ -10,6 +10,7 @@ pub(crate) const FULL: Clip = Clip {
     gop: 60,
     b_frames: 2,
     seconds: 60,
+    codecs: Codecs::Usual,
 };
 
 /// The same without B-frames.

@@ -24,7 +24,7 @@ pub fn push(clip: &Clip, url: &str, logs: &Path) -> anyhow::Result<Process> {
 /// # Errors
 /// As [`push`].
 pub fn push_to_all(clip: &Clip, urls: &[String], logs: &Path) -> anyhow::Result<Process> {
-    let mut command = Command::new("ffmpeg");
+    let mut command = Command::new(clip.pusher());
     command.args(["-v", "warning", "-re", "-stream_loop", "-1", "-i"]).arg(clip.file()?);
     for url in urls {
         command.args(["-c", "copy", "-f", "flv", url]);

@@ -3,7 +3,7 @@
 
 use millstream_e2e::{
     browser,
-    media::{Clip, LONG_GOP, PLAIN},
+    media::{Clip, FREE, LONG_GOP, PLAIN},
     pressure::Pressure,
     stack::Stack,
 };
@@ -34,6 +34,11 @@ fn plain_hls_js_plays_the_origin_without_an_error() {
 #[test]
 fn plain_hls_js_plays_a_publisher_with_a_keyframe_every_eight_seconds() {
     plain_hls(&LONG_GOP);
+}
+
+#[test]
+fn plain_hls_js_plays_av1_and_opus() {
+    plain_hls(&FREE);
 }
 
 #[test]
