@@ -33,6 +33,8 @@ millstream_service::settings! {
         pub srt: ingest::srt::Config = Default::default(),
         /// Renditions beside the publisher's own.
         pub renditions: renditions::Config = Default::default(),
+        /// WHIP ingest.
+        pub whip: ingest::whip::Config = Default::default(),
         /// HTTP origin.
         pub origin: origin::Config = Default::default(),
         /// Live window.

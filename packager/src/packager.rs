@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     events::{Couriers, Herald},
     gate::{Gate, Judge, Local, Tracker},
-    ingest::{Publishes, Reception, Server, pull, srt},
+    ingest::{Publishes, Reception, Server, pull, srt, whip},
     keep::{self, Keeper, store::Store},
     metrics::{Gauges, Metrics},
     origin::{Origin, SessionBytes},
@@ -53,6 +53,7 @@ pub struct Packager {
     rtmp: Server<Arc<Gate>>,
     srt: Option<srt::Server>,
     pulls: pull::Pulls,
+    whip: Option<whip::Server>,
     publishes: Publishes,
     couriers: Couriers,
     gate: Arc<Gate>,
@@ -77,6 +78,8 @@ pub struct Addresses {
     pub rtmps: Option<SocketAddr>,
     /// SRT, where it listens.
     pub srt: Option<SocketAddr>,
+    /// WHIP, where it listens.
+    pub whip: Option<SocketAddr>,
     /// HTTP.
     pub origin: SocketAddr,
     /// The origin's base URL, as the tracker hands it out.
@@ -143,6 +146,10 @@ impl Packager {
             .then(|| srt::Server::bind(config.srt.clone(), Arc::clone(&reception)))
             .transpose()?;
         let pulls = pull::Pulls::begin(cameras, config.rtmp.queue_bytes_max, &reception);
+        let whip = match config.whip.on {
+            true => Some(whip::Server::bind(config.whip.clone(), Arc::clone(&reception)).await?),
+            false => None,
+        };
 
         let tasks = Tasks::new();
         let means = Means {
@@ -181,6 +188,7 @@ impl Packager {
             rtmp: rtmp.local_addr(),
             rtmps,
             srt: srt.as_ref().map(srt::Server::local_addr),
+            whip: whip.as_ref().map(whip::Server::local_addr),
             origin: origin_address,
             origin_url,
             ops: ops.address(),
@@ -193,6 +201,7 @@ impl Packager {
             rtmp,
             srt,
             pulls,
+            whip,
             publishes,
             couriers,
             gate,
@@ -239,6 +248,7 @@ impl Packager {
             rtmp,
             srt,
             pulls,
+            whip,
             mut publishes,
             couriers,
             gate,
@@ -306,7 +316,12 @@ impl Packager {
                 srt.shutdown(grace).await;
             }
         };
-        tokio::join!(rtmp.shutdown(grace), srt, pulls.shutdown(grace), tasks.shutdown(grace));
+        let whip = async {
+            if let Some(whip) = whip {
+                whip.shutdown(grace).await;
+            }
+        };
+        tokio::join!(rtmp.shutdown(grace), srt, whip, pulls.shutdown(grace), tasks.shutdown(grace));
         // After them, for they have something to tell to the end.
         couriers.shutdown(until.saturating_duration_since(tokio::time::Instant::now()).max(LAST_NEWS)).await;
         outcome
@@ -395,6 +410,7 @@ struct StatusText {
     rtmp: SocketAddr,
     rtmps: Option<SocketAddr>,
     srt: Option<SocketAddr>,
+    whip: Option<SocketAddr>,
     origin: String,
     requests: usize,
     waiters: usize,
@@ -432,6 +448,7 @@ impl Status {
             rtmp: self.addresses.rtmp,
             rtmps: self.addresses.rtmps,
             srt: self.addresses.srt,
+            whip: self.addresses.whip,
             origin: self.addresses.origin_url.clone(),
             requests: self.origin.requests(),
             waiters: self.origin.waiters(),

@@ -90,7 +90,9 @@ impl Certificate {
         self.fingerprint
     }
 
-    pub(crate) fn der(&self) -> &[u8] {
+    /// In DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
         &self.der
     }
 

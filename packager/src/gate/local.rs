@@ -67,7 +67,7 @@ impl Local {
             }
         }
         let stream =
-            found.ok_or_else(|| Refusal::new("the stream key is not in this packager's configuration"))?;
+            found.ok_or_else(|| Refusal::key("the stream key is not in this packager's configuration"))?;
         let generation = self.generations.next().await.map_err(|error| {
             tracing::error!(%error, "no generation can be noted");
             Refusal::new("this packager cannot write to its data folder")

@@ -115,7 +115,7 @@ impl Tracker {
             return Err(unreachable(fault(status, &body)));
         }
         if !status.is_success() {
-            return Err(No::Refused(Refusal::new(fault(status, &body))));
+            return Err(No::Refused(Refusal::key(fault(status, &body))));
         }
         let admitted: Admitted =
             serde_json::from_slice(&body).map_err(|error| unreachable(error.to_string()))?;

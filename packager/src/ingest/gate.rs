@@ -38,12 +38,20 @@ pub struct Admitted {
 pub struct Refusal {
     /// What the publisher is told and the log says. Never holds the key.
     pub reason: String,
+    /// It is the key that is not good: coming again with it is in vain.
+    pub is_key: bool,
 }
 
 impl Refusal {
     /// A refusal with this reason.
     #[must_use]
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+        Self { reason: reason.into(), is_key: false }
+    }
+
+    /// A refusal of the key, with this reason.
+    #[must_use]
+    pub fn key(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_key: true }
     }
 }

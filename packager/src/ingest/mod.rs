@@ -27,6 +27,7 @@ mod server;
 pub mod srt;
 mod taken;
 pub mod tls;
+pub mod whip;
 
 pub use config::{Config, admitted_bytes_max, unadmitted_bytes_max};
 pub use events::{Abandoned, Event, Events, Gone};

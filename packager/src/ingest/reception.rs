@@ -50,6 +50,8 @@ pub enum Source {
     Srt(SocketAddr),
     /// It was fetched from this URL, shown without name and password.
     Pull(String),
+    /// It pushes by WHIP.
+    Whip(SocketAddr),
 }
 
 impl fmt::Display for Source {
@@ -58,6 +60,7 @@ impl fmt::Display for Source {
             Self::Rtmp(peer) => write!(out, "rtmp {peer}"),
             Self::Srt(peer) => write!(out, "srt {peer}"),
             Self::Pull(url) => write!(out, "pull {url}"),
+            Self::Whip(peer) => write!(out, "whip {peer}"),
         }
     }
 }

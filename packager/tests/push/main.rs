@@ -9,6 +9,9 @@ mod codecs;
 #[cfg(test)]
 mod comeback;
 #[cfg(test)]
+#[path = "../../src/ingest/whip/cryptography.rs"]
+mod cryptography;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod obs;
@@ -16,6 +19,8 @@ mod obs;
 mod playback;
 #[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod publisher;
 #[cfg(test)]
 #[path = "../events/receiver.rs"]
 #[expect(dead_code, reason = "receivers in these stories are well")]
@@ -32,5 +37,7 @@ mod srt;
 mod step;
 #[cfg(test)]
 mod tracker;
+#[cfg(test)]
+mod whip;
 #[cfg(test)]
 mod world;

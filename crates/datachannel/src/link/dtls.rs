@@ -120,8 +120,8 @@ impl Setup {
         }
     }
 
-    /// The engine alone, as the server that it is first. For measuring.
-    #[doc(hidden)]
+    /// The engine alone, of DTLS 1.2 and as the server that it is first: for media, whose keys it agrees on (RFC 5764), and
+    /// for measuring.
     #[must_use]
     pub fn engine(&self, now: Instant) -> dimpl::Dtls {
         dimpl::Dtls::new_12(self.direct.clone(), (*self.certificate).clone(), now)
