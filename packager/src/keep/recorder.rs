@@ -23,7 +23,7 @@ use super::{
     journal::{self, Manifest, PAGE_BYTES_MAX, PAGES_MAX, Place, Writer},
     library::Library,
     metrics::Metrics,
-    recording::Recording,
+    recording::{Counts, Recording},
     show::Show,
     store::{self, Store},
 };
@@ -151,18 +151,20 @@ impl Keeper {
         let Opened { place, before, next_page } = opened;
         show.look(|recording| recording.goes_on_from(before, next_page));
         let place = show.place.get_or_init(|| place);
-        let mut lost = 0;
+        let mut before = Counts::default();
         loop {
             let more = self.store_some(&show, place, &mut pause).await;
             let counts = show.look(|recording| recording.counts());
-            if counts.lost > lost {
+            if counts.lost > before.lost {
                 warn!(
-                    segments = counts.lost - lost,
+                    segments = counts.lost - before.lost,
                     "the store takes too little: segments were given up, and the recording lists them as gaps"
                 );
-                self.means.metrics.lost.inc_by(counts.lost - lost);
-                lost = counts.lost;
             }
+            self.means.metrics.lost.inc_by(counts.lost - before.lost);
+            self.means.metrics.stored.inc_by(counts.stored - before.stored);
+            self.means.metrics.stored_bytes.inc_by(counts.stored_bytes - before.stored_bytes);
+            before = counts;
             if show.look(|recording| recording.is_done()) {
                 break;
             }
@@ -182,13 +184,9 @@ impl Keeper {
         let puts: Vec<_> = (0..PUTS_AT_A_TIME).map_while(|_| show.look(Recording::next_put)).collect();
         let stored = puts.iter().map(|put| async {
             let name = place.segment(&put.name, put.segment);
-            let bytes: u64 = put.parts.iter().map(|part| part.len() as u64).sum();
             let outcome = self.means.store.put(&name, put.parts.clone()).await;
             show.look(|recording| recording.put_done(put.rendition, put.segment, outcome.is_ok()));
-            outcome.map(|()| {
-                self.means.metrics.stored.inc();
-                self.means.metrics.stored_bytes.inc_by(bytes);
-            })
+            outcome
         });
         let mut failed = join_all(stored).await.into_iter().find_map(Result::err);
         if failed.is_none()

@@ -38,7 +38,7 @@ pub struct Put {
 /// What was lost and kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Segments stored.
+    /// Segments stored, their records too.
     pub stored: u64,
     /// Their bytes.
     pub stored_bytes: u64,
@@ -58,6 +58,8 @@ pub struct Recording {
     /// The page holds what is not stored.
     dirty: bool,
     counts: Counts,
+    /// What stands in pages that are not stored yet.
+    written: Counts,
     /// Nothing comes any more.
     closed: bool,
     /// Segments of this run begin with this generation; what was recorded before it is hidden from live playlists.
@@ -89,6 +91,8 @@ struct Waiting {
     next: u64,
     records: Bytes,
     parts: Vec<Bytes>,
+    /// Of its media, once that is in the store.
+    stored_bytes: u64,
     state: State,
 }
 
@@ -119,6 +123,7 @@ impl Recording {
             writer: Writer::default(),
             dirty: false,
             counts: Counts::default(),
+            written: Counts::default(),
             closed: false,
             hidden_below: None,
             listed: false,
@@ -210,9 +215,8 @@ impl Recording {
         waiting.state = State::Stored;
         let bytes = waiting.media_bytes();
         waiting.parts.clear();
+        waiting.stored_bytes = bytes as u64;
         self.backlog_bytes -= bytes;
-        self.counts.stored += 1;
-        self.counts.stored_bytes += bytes as u64;
         self.index.mark(rendition, segment, Media::Stored);
     }
 
@@ -229,6 +233,8 @@ impl Recording {
                 Entry::Segment(it) => {
                     self.backlog_bytes -= it.records.len();
                     let lost = it.state == State::Lost;
+                    self.written.stored += u64::from(!lost);
+                    self.written.stored_bytes += it.stored_bytes;
                     self.writer.segment(it.rendition, it.from, it.next, &it.records, lost);
                 }
                 Entry::Delegation(delegation) => self.writer.delegation(&delegation),
@@ -243,6 +249,9 @@ impl Recording {
     pub fn page_stored(&mut self) {
         self.dirty = false;
         self.writer.stored();
+        let written = std::mem::take(&mut self.written);
+        self.counts.stored += written.stored;
+        self.counts.stored_bytes += written.stored_bytes;
     }
 
     /// Something can be stored now.
@@ -323,6 +332,7 @@ impl Recording {
             next: outline.next_number().unwrap_or(outline.number),
             records: records.freeze(),
             parts,
+            stored_bytes: 0,
             state: State::Waiting,
         }));
         self.index.push(rendition, span);

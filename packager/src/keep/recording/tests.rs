@@ -291,3 +291,21 @@ fn a_damaged_page_is_found() {
     changed[4] ^= 0x40;
     assert!(journal::read_into(&changed, &mut index).is_err());
 }
+
+#[test]
+fn what_is_counted_is_found_again_whenever_the_packager_is_killed() {
+    let mut world = World::new(1 << 20);
+    world.run(8 * 3);
+    while let Some(put) = world.recording.next_put() {
+        world.recording.put_done(put.rendition, put.segment, true);
+        assert_eq!(world.recording.counts().stored, 0, "no page names it yet");
+    }
+    let (number, page) = world.recording.page().unwrap();
+    assert_eq!(world.recording.counts().stored, 0, "the page is under way");
+    world.pages.insert(number, page);
+    world.recording.page_stored();
+    let found = world.read().all().count() as u64;
+    let counts = world.recording.counts();
+    assert_eq!((counts.stored, counts.stored_bytes), (found, 8_000 * found));
+    assert!(found >= 4, "{found}");
+}
