@@ -125,7 +125,7 @@ impl Cutter {
 
     /// The next frame. Whether a segment begins with it.
     pub(crate) fn push(&mut self, frame: Frame) -> bool {
-        self.expect(frame.start, frame.keyframe);
+        self.expect(frame.start, frame.keyframe, 0);
         self.make_room(&frame);
         if frame.keyframe {
             self.gop = self.last_keyframe.map_or(0, |last| frame.start.saturating_sub(last));
@@ -150,18 +150,19 @@ impl Cutter {
             self.end_part();
         }
         if self.segments == Segments::AtMultiples {
-            self.expect(end, true);
+            self.expect(end, true, 0);
         }
         first
     }
 
-    /// The next frame will be at `start`: ends what ends there, before the frame's duration is known.
-    pub(crate) fn expect(&mut self, start: u64, keyframe: bool) {
+    /// The next frame will be at `start`: ends what ends there, before the frame's duration is known. It is shown
+    /// `early` ticks later than others that are decoded then: a segment's age is told by what is shown.
+    pub(crate) fn expect(&mut self, start: u64, keyframe: bool, early: u64) {
         let Some(open) = &self.open else { return };
         let age = start.saturating_sub(open.start);
         let due = match self.segments {
             Segments::AtKeyframes => {
-                keyframe && (!open.aligned || age + self.frame / 2 >= self.segment_usual)
+                keyframe && (!open.aligned || age + early + self.frame / 2 >= self.segment_usual)
             }
             Segments::AtMultiples => start / self.segment_usual > open.start / self.segment_usual,
         };

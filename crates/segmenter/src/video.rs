@@ -100,7 +100,9 @@ impl Video {
         let at_ms = u64::try_from(at_ms).unwrap_or(0).max(earliest);
         let cts_ms = bounded(sample.cts_ms);
         self.release(at_ms);
-        self.cutter.expect(ticks(at_ms), sample.keyframe);
+        // The keyframe of an open GOP goes before pictures that are shown before it.
+        let early_ms = u64::try_from(cts_ms - self.shift_ms).unwrap_or(0);
+        self.cutter.expect(ticks(at_ms), sample.keyframe, ticks(early_ms));
         self.held = Some(Held {
             at_ms,
             composition_ms: cts_ms - self.shift_ms + self.edit_ms,
