@@ -244,11 +244,32 @@ const AVC: [u8; 43] = [
 ];
 const AAC: [u8; 2] = [0x11, 0x90];
 
+/// x265, 320×180; SVT-AV1 of the same size; libaom, 1280×720, ten bits; Opus in stereo and in surround.
+const HEVC: [u8; 111] = [
+    0x01, 0x01, 0x60, 0x00, 0x00, 0x00, 0x90, 0x00, 0x00, 0x00, 0x00, 0x00, 0x3c, 0xf0, 0x00, 0xfc, 0xfd,
+    0xf8, 0xf8, 0x00, 0x00, 0x0f, 0x03, 0x20, 0x00, 0x01, 0x00, 0x18, 0x40, 0x01, 0x0c, 0x01, 0xff, 0xff,
+    0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x95, 0x94,
+    0x09, 0x21, 0x00, 0x01, 0x00, 0x2b, 0x42, 0x01, 0x01, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00,
+    0x00, 0x03, 0x00, 0x00, 0x03, 0x00, 0x3c, 0xa0, 0x0a, 0x08, 0x0c, 0x1f, 0x3e, 0x59, 0x59, 0x52, 0x93,
+    0x0b, 0xc0, 0x5a, 0x02, 0x00, 0x00, 0x03, 0x00, 0x02, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x10, 0x22, 0x00,
+    0x01, 0x00, 0x06, 0x44, 0x01, 0xc0, 0x73, 0xc1, 0x89,
+];
+const AV1: [u8; 17] = [0x81, 0, 12, 0, 10, 11, 0, 0, 0, 4, 0x3c, 0xfe, 0xcc, 2, 0xf8, 0, 0x40];
+const AV1_HDR: [u8; 20] =
+    [0x81, 5, 0x4c, 0, 10, 14, 0, 0, 0, 0x2d, 0x4c, 0xff, 0xb3, 0xcd, 0xaf, 0x95, 9, 16, 9, 4];
+const OPUS: &[u8] = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0";
+const OPUS_SURROUND: &[u8] = b"OpusHead\x01\x06\x38\x01\x80\xbb\0\0\0\0\x01\x04\x02\0\x04\x01\x02\x03\x05";
+
 fn publisher(keep: &dyn Fn(&str, &str, &[u8])) {
     keep("segmenter_setup", "x264-720p", &[&[0], &AVC[..]].concat());
     keep("segmenter_setup", "aac-lc", &[&[1], &AAC[..]].concat());
     keep("segmenter_setup", "he-aac", &[1, 0x2b, 0x11, 0x88, 0x00]);
     keep("segmenter_setup", "aac-odd-rate", &[1, 0x17, 0x80, 0x5d, 0xc0, 0x10]);
+    keep("segmenter_setup", "x265", &[&[2], &HEVC[..]].concat());
+    keep("segmenter_setup", "opus", &[&[3], OPUS].concat());
+    keep("segmenter_setup", "opus-surround", &[&[3], OPUS_SURROUND].concat());
+    keep("segmenter_setup", "svt-av1", &[&[4], &AV1[..]].concat());
+    keep("segmenter_setup", "libaom-hdr", &[&[4], &AV1_HDR[..]].concat());
     let tag =
         |kind: u8, step: u8, body: &[u8]| [&[kind, step, u8::try_from(body.len()).unwrap()], body].concat();
     let mut media = tag(1, 0, &[&[0x17, 0, 0, 0, 0], &AVC[..]].concat());
@@ -266,6 +287,24 @@ fn publisher(keep: &dyn Fn(&str, &str, &[u8])) {
     let mut other = [tag(1, 0, &enhanced), tag(1, 40, &frame), tag(0, 0, &[0xaf, 0, 0x11, 0x90])].concat();
     other.extend([&[5, 20, 0, 18][..], &aggregate].concat());
     keep("rtmp_media", "enhanced-and-aggregate", &other);
+    let mut hevc = tag(1, 0, &[&[0x90][..], b"hvc1", &HEVC].concat());
+    hevc.extend(tag(0, 0, &[&[0x90][..], b"Opus", OPUS].concat()));
+    for n in 0..40 {
+        // An open GOP's keyframe, two that are shown before it, and others.
+        let kind = [21, 9, 8, 1, 1, 1, 1, 1][n % 8] << 1;
+        let first = if n % 8 == 0 { 0x91 } else { 0xa1 };
+        hevc.extend(tag(1, 33, &[&[first][..], b"hvc1", &[0, 0, 66, 0, 0, 0, 3, kind, 1, 7]].concat()));
+        hevc.extend(tag(0, 0, &[&[0x91][..], b"Opus", &[0xf8, 7]].concat()));
+    }
+    keep("rtmp_media", "hevc-and-opus", &hevc);
+    let mut av1 = tag(1, 0, &[&[0x96, 0x00][..], b"av01", &[0], &AV1].concat());
+    av1.extend(tag(1, 0, &[&[0xd4][..], b"av01", &[2, 0, 1, b'x', 3, 0, 0, 9]].concat()));
+    for n in 0..40_u8 {
+        let unit = [0x12, 0, 0x32, 2, if n % 10 == 0 { 0x10 } else { 0x30 }, n];
+        let tracks = [&[0x96, 0x11][..], b"av01", &[1, 0, 0, 1, 9, 0, 0, 0, 6], &unit].concat();
+        av1.extend(tag(1, 33, &tracks));
+    }
+    keep("rtmp_media", "av1-of-two-tracks", &av1);
     keep(
         "rtmp_values",
         "connect",
