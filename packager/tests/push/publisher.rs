@@ -218,7 +218,7 @@ impl Sender {
             }
             let received = tokio::select! {
                 received = self.socket.recv_from(&mut datagram) => received.ok(),
-                () = sleep_until(due.into()) => None,
+                () = sleep_until(due.into()) => None, // waits because media has its own pace
             };
             let now = Instant::now();
             let input = received.and_then(|(length, from)| {
