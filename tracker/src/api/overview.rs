@@ -161,7 +161,7 @@ fn edge_lines(hub: &Hub) -> Vec<EdgeLine> {
             earned: hub.money.earned(&edge.operator).0,
         })
         .collect();
-    lines.sort_by_key(|edge| edge.since);
+    lines.sort_by_key(|edge| (edge.since, edge.id));
     lines
 }
 
