@@ -107,8 +107,8 @@ pub enum Error {
     /// No GStreamer.
     #[error(transparent)]
     Absent(#[from] Absent),
-    /// There is no decoder for what the publisher sends.
-    #[error("there is no decoder for this codec")]
+    /// What is to be decoded has no pictures.
+    #[error("there is no decoder for what has no pictures")]
     Codec,
     /// GStreamer lacks something, or refuses it.
     #[error("{0}; on Debian, `scripts/setup-debian run` installs what it needs")]
@@ -220,7 +220,6 @@ impl Ladder {
             .block(false)
             .max_bytes(0)
             .build();
-        let decoder = element(decoder, &[("max-threads", "1"), ("max-errors", "-1"), ("qos", "false")])?;
         add(&pipeline, &[appsrc.upcast_ref(), &decoder])?;
         let pace = Pace::new(rungs.iter().map(|rung| u64::from(rung.width) * u64::from(rung.height)));
         let shared = Arc::new(Shared {
@@ -308,18 +307,21 @@ impl Drop for Ladder {
     }
 }
 
-/// What a decoder is told, and which it is.
-fn decoder(source: &Source) -> Result<(gst::Caps, &'static str), Error> {
-    let (caps, decoder, record) = match &source.config {
-        TrackConfig::H264(record) => {
-            let caps = gst::Caps::builder("video/x-h264").field("stream-format", "avc");
-            (caps.field("alignment", "au"), "avdec_h264", record)
-        }
-        _ => return Err(Error::Codec),
+/// What a decoder is told, and the decoder.
+fn decoder(source: &Source) -> Result<(gst::Caps, gst::Element), Error> {
+    let libav = [("max-threads", "1"), ("max-errors", "-1"), ("qos", "false")];
+    let (media, format, alignment, decoder) = match &source.config {
+        TrackConfig::H264(_) => ("video/x-h264", "avc", "au", element("avdec_h264", &libav)?),
+        TrackConfig::Hevc(_) => ("video/x-h265", "hvc1", "au", element("avdec_h265", &libav)?),
+        TrackConfig::Av1(_) => ("video/x-av1", "obu-stream", "tu", element("av1dec", &libav[1..])?),
+        TrackConfig::Aac(_) | TrackConfig::Opus(_) => return Err(Error::Codec),
     };
-    let caps = caps.field("codec_data", gst::Buffer::from_slice(record.clone()));
     let rate = i32::try_from(source.frame_rate_milli).ok().filter(|rate| *rate > 0);
-    let caps = caps.field("framerate", gst::Fraction::new(rate.unwrap_or(30_000), 1_000));
+    let caps = gst::Caps::builder(media)
+        .field("stream-format", format)
+        .field("alignment", alignment)
+        .field("codec_data", gst::Buffer::from_slice(source.config.bytes().clone()))
+        .field("framerate", gst::Fraction::new(rate.unwrap_or(30_000), 1_000));
     Ok((caps.build(), decoder))
 }
 

@@ -15,12 +15,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use millstream_model::RenditionId;
+use millstream_model::{RenditionId, WallTime};
 use millstream_pipeline::ladder::{Error, Event, Ladder, Preset, Rung, Source};
 use millstream_segmenter::{
-    Coded, Config, Follow, Follower, Input, Output, Part, Picture, Segmenter, Track, TrackConfig, VIDEO,
-    describe,
+    Coded, Config, Follow, Follower, Input, Output, Part, Picture, Sample, Segmenter, Track, TrackConfig,
+    TrackKind, VIDEO, describe,
 };
+use mp4_atom::{Atom as _, Decode as _, Header, Moof};
 
 /// Longer than any machine takes for what is done here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,9 +50,12 @@ struct Stream {
 }
 
 fn cut(flv: &[u8]) -> Stream {
+    cut_inputs(flv::read(flv))
+}
+
+fn cut_inputs(mut inputs: Vec<(Input, WallTime)>) -> Stream {
     let mut segmenter = Segmenter::new(Config::default()).with_pictures();
     let (mut track, mut pictures, mut parts) = (None, Vec::new(), Vec::new());
-    let mut inputs = flv::read(flv);
     inputs.push((Input::Gone, inputs.last().unwrap().1));
     for (input, wall) in inputs {
         segmenter.handle(input, wall);
@@ -182,6 +186,64 @@ fn every_rung_has_the_pictures_at_their_times_and_keyframes_where_segments_begin
                 .arg(&path)
                 .args(["-f", "null", "-"]));
         }
+    }
+}
+
+/// Makes a configuration of a record.
+type Configure = fn(Bytes) -> TrackConfig;
+
+/// A whole MP4 with a fragment for each frame, as an ingest hands it over. A keyframe each `gop` frames.
+fn read_mp4(mp4: &[u8], config: Configure, name: [u8; 4], gop: usize) -> Vec<(Input, WallTime)> {
+    let at = mp4.windows(4).position(|window| window == name).unwrap();
+    let size = u32::from_be_bytes(mp4[at - 4..at].try_into().unwrap());
+    let record = Bytes::copy_from_slice(&mp4[at + 4..at - 4 + usize::try_from(size).unwrap()]);
+    let mut inputs = vec![(Input::Config(config(record)), WallTime(0))];
+    let (mut rest, mut time, mut frames) = (mp4, (0, 0), 0);
+    while let Ok(header) = Header::decode(&mut rest) {
+        let (body, after) = rest.split_at(header.size.unwrap());
+        if header.kind == b"moof".into() {
+            let moof = Moof::decode_body(&mut &body[..]).unwrap();
+            let traf = &moof.traf[0];
+            let cts = traf.trun[0].samples.get(0).and_then(|sample| sample.cts).unwrap_or(0);
+            time = (traf.tfdt.as_ref().unwrap().base_media_decode_time, cts);
+        } else if header.kind == b"mdat".into() {
+            // Thirty thousand ticks a second.
+            let (dts_ms, cts_ms) = (i64::try_from(time.0 / 30).unwrap(), i32::try_from(time.1 / 30).unwrap());
+            let (data, keyframe) = (Bytes::copy_from_slice(body), frames % gop == 0);
+            let track = TrackKind::Video;
+            let sample = Sample { track, dts_ms, cts_ms, keyframe, data };
+            inputs.push((Input::Sample(sample), WallTime(dts_ms.unsigned_abs())));
+            frames += 1;
+        }
+        rest = after;
+    }
+    inputs
+}
+
+#[test]
+fn ladders_of_hevc_and_av1_are_as_those_of_h264() {
+    let hevc = "-c:v libx265 -preset ultrafast -tag:v hvc1 -x265-params \
+                keyint=60:min-keyint=60:scenecut=0:open-gop=0:bframes=2:log-level=none";
+    let av1 = "-c:v libaom-av1 -usage realtime -cpu-used 8 -g 60 -keyint_min 60 -lag-in-frames 0 -b:v 500k";
+    let codecs: [(&str, Configure, [u8; 4]); 2] =
+        [(hevc, TrackConfig::Hevc, *b"hvcC"), (av1, TrackConfig::Av1, *b"av1C")];
+    for (options, config, name) in codecs {
+        let picture = "-v error -nostdin -f lavfi -t 5 -i testsrc2=size=480x270:rate=30 -pix_fmt yuv420p";
+        let output = "-video_track_timescale 30000 -movflags delay_moov+frag_every_frame+default_base_moof -f mp4 pipe:1";
+        let arguments = [picture, options, output].join(" ");
+        let mp4 = run(Command::new("ffmpeg").args(arguments.split_whitespace()));
+        let stream = cut_inputs(read_mp4(&mp4, config, name, 60));
+        assert_eq!(stream.pictures.len(), 150, "{options}");
+        let rungs = [Rung { width: 320, height: 180, bitrate_kbps: 300, preset: Preset::Veryfast }];
+        let (events, dropped) = climb(&stream, &rungs);
+        assert_eq!(dropped, 0, "this machine is far too slow for tests");
+        let frames = coded(&events, 0);
+        let mut expected: Vec<u64> = stream.pictures.iter().map(|picture| picture.shown.0).collect();
+        expected.sort_unstable();
+        assert_eq!(frames.iter().map(|frame| frame.shown.0).collect::<Vec<_>>(), expected, "{options}");
+        let starts = stream.parts.iter().filter(|part| part.first).map(|part| part.media_time.0);
+        let keyframes = frames.iter().filter(|frame| frame.keyframe).map(|frame| frame.shown.0);
+        assert_eq!(keyframes.collect::<Vec<_>>(), starts.collect::<Vec<_>>(), "{options}");
     }
 }
 
