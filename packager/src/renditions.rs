@@ -13,4 +13,4 @@ mod run;
 pub use budget::{Budget, Lease, Load};
 pub use config::{Config, Excess, Preset, Renditions, Step, StreamRenditions};
 pub use ladder::Ladders;
-pub use plan::{Plan, Planned, Size, rung_name};
+pub use plan::{Coding, Plan, Planned, Size, rung_name};

@@ -9,10 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_pipeline::ladder::Preset;
 
-use super::plan::{Plan, Size};
+use super::plan::{Coding, Plan, Size};
 
 /// Thousandths of a core for a million pixels a second, decoded.
-const DECODE_MILLI: u64 = 2;
+const fn decode_milli(coding: Coding) -> u64 {
+    match coding {
+        Coding::H264 => 2,
+        Coding::Hevc => 4,
+        Coding::Av1 => 6,
+    }
+}
 
 /// The same, scaled for one rung.
 const SCALE_MILLI: u64 = 1;
@@ -56,7 +62,7 @@ impl Load {
                 source * SCALE_MILLI + size.pixels_per_second() * encode_milli(rung.preset)
             })
             .sum();
-        Self((source * DECODE_MILLI + rungs).div_ceil(1_000_000))
+        Self((source * decode_milli(plan.source.coding) + rungs).div_ceil(1_000_000))
     }
 }
 
@@ -133,7 +139,8 @@ mod tests {
     use super::*;
 
     fn plan(text: &str, preset: Preset) -> Plan {
-        let source = Size { width: 1_920, height: 1_080, frame_rate_milli: 30_000 };
+        let coding = Coding::H264;
+        let source = Size { width: 1_920, height: 1_080, frame_rate_milli: 30_000, coding };
         Plan::new(source, text.parse::<super::super::Renditions>().unwrap().steps(), preset)
     }
 
@@ -144,6 +151,10 @@ mod tests {
         assert_eq!(usual.to_string(), "0.96 cores");
         let costs = Preset::ALL.map(|preset| Load::of(&plan("720p", preset)));
         assert!(costs.is_sorted());
+        let mut hevc = plan("720p", Preset::Veryfast);
+        let plain = Load::of(&hevc);
+        hevc.source.coding = Coding::Hevc;
+        assert!(Load::of(&hevc) > plain, "it is harder to decode");
         assert_eq!(Load::of(&plan("passthrough", Preset::Medium)), Load(0));
     }
 

@@ -16,7 +16,7 @@ use super::{
     Budget, Load, Renditions,
     budget::Lease,
     config::{self, Excess},
-    plan::{Plan, Planned, Size},
+    plan::{Coding, Plan, Planned, Size},
     run::{Counts, Run},
 };
 use crate::pipeline::{Pipeline, Pipelines, Remark, Straight};
@@ -272,7 +272,8 @@ impl Ladder {
             return Vec::new();
         };
         let Media::Video { width, height, frame_rate_milli } = track.media else { return Vec::new() };
-        let source = Size { width: width.into(), height: height.into(), frame_rate_milli };
+        let coding = self.segmenter.video_config().as_ref().and_then(Coding::of).unwrap_or(Coding::H264);
+        let source = Size { width: width.into(), height: height.into(), frame_rate_milli, coding };
         let wanted = Plan::new(source, self.renditions.steps(), self.preset);
         if self.plan.as_ref().is_some_and(|leased| leased.wanted == wanted && leased.plan == wanted) {
             return wanted.rungs;

@@ -5,6 +5,7 @@
 
 use millstream_model::RenditionId;
 use millstream_pipeline::ladder::{Preset, Rung};
+use millstream_segmenter::TrackConfig;
 use millstream_wire::media::Media;
 
 use super::config::Step;
@@ -28,6 +29,30 @@ const USUAL_KBPS: [(u32, u32); 9] = [
     (2_160, 16_000),
 ];
 
+/// How the publisher's pictures are coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// H.264.
+    H264,
+    /// HEVC.
+    Hevc,
+    /// AV1.
+    Av1,
+}
+
+impl Coding {
+    /// What this configuration is for; `None` for sound.
+    #[must_use]
+    pub const fn of(config: &TrackConfig) -> Option<Self> {
+        match config {
+            TrackConfig::H264(_) => Some(Self::H264),
+            TrackConfig::Hevc(_) => Some(Self::Hevc),
+            TrackConfig::Av1(_) => Some(Self::Av1),
+            TrackConfig::Aac(_) | TrackConfig::Opus(_) => None,
+        }
+    }
+}
+
 /// What is known of the publisher's pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -37,6 +62,8 @@ pub struct Size {
     pub height: u32,
     /// Frames per 1,000 seconds; 0 when not known.
     pub frame_rate_milli: u32,
+    /// Their codec.
+    pub coding: Coding,
 }
 
 impl Size {
@@ -137,7 +164,8 @@ mod tests {
     }
 
     fn plan(width: u32, height: u32, frame_rate_milli: u32, text: &str) -> Plan {
-        Plan::new(Size { width, height, frame_rate_milli }, &steps(text), Preset::Veryfast)
+        let source = Size { width, height, frame_rate_milli, coding: Coding::H264 };
+        Plan::new(source, &steps(text), Preset::Veryfast)
     }
 
     fn sizes(plan: &Plan) -> Vec<(u32, u32, u32)> {
